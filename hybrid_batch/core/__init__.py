@@ -1,0 +1,1 @@
+"""Decisions and values: standard library and numpy only, no input or output."""

@@ -1,0 +1,125 @@
+"""What the job needs of a model, and no more: two protocols, their values, and recipes.
+
+A recipe is a small picklable value that travels to the executor; the engine is built there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+Message = Mapping[str, Any]
+"""One chat turn: ``{"role": "system" | "user" | "assistant", "content": str}``."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an answer is drawn.  ``max_tokens`` counts completion tokens."""
+
+    temperature: float = 0.0
+    max_tokens: int = 256
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One query as the engine gets it."""
+
+    messages: Sequence[Message]
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True)
+class ChatAnswer:
+    """One answer, or the reason why this one row has none (``error_kind`` set, ``text`` None).
+
+    ``finish_reason`` is the engine's word (``stop``, ``length``, ...); tokens are the engine's own count;
+    ``latency_seconds`` is wall time of the request that gave the answer.
+    """
+
+    text: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    latency_seconds: float = 0.0
+    error_kind: str | None = None
+    error_message: str | None = None
+
+
+class Scorer(Protocol):
+    """P(the small model's answer is as good as the large one's), from the query alone."""
+
+    def score(self, texts: Sequence[str]) -> np.ndarray:
+        """Score ``texts`` -> float32 array of shape ``[len(texts)]``, each value in [0, 1]."""
+        ...
+
+
+class Generator(Protocol):
+    """Answers requests.  A row's own failure is data; a failure of the engine raises ``EngineError``."""
+
+    async def answer(self, request: ChatRequest) -> ChatAnswer: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class ServerRecipe:
+    """An engine that runs as a server process beside the executor.
+
+    ``model`` is a folder on the executor or a hub name.  ``server`` is ``vllm`` or ``fake`` (the fake takes
+    its speed and failure modes from ``engine_args``).  ``engine_args`` become command line flags of the server
+    (``{"enforce_eager": True}`` -> ``--enforce-eager``).  ``python`` is the server's interpreter; None means
+    the executor's own.  ``gpus`` is the number of GPUs one engine takes, 0 for the CPU.
+    """
+
+    tier: str
+    model: str
+    server: str = "vllm"
+    gpus: int = 0
+    tensor_parallel: int = 1
+    max_model_len: int | None = None
+    max_num_seqs: int = 256
+    dtype: str = "auto"
+    trust_remote_code: bool = False
+    engine_args: tuple[tuple[str, str | int | float | bool], ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    python: str | None = None
+    start_timeout_s: float = 900.0
+    idle_timeout_s: float = 120.0
+    request_timeout_s: float = 600.0
+
+
+@dataclass(frozen=True)
+class EndpointRecipe:
+    """Any OpenAI-compatible endpoint.  The key is read on the executor from ``api_key_env``, never carried."""
+
+    tier: str
+    model: str
+    base_url: str
+    api_key_env: str | None = None
+    concurrency: int = 32
+    request_timeout_s: float = 600.0
+    retry_budget_s: float = 300.0
+
+
+EngineRecipe = ServerRecipe | EndpointRecipe
+
+
+@dataclass(frozen=True)
+class EngineHandle:
+    """A live engine as a client sees it.  ``api_key`` stays in memory; ``repr`` hides it.
+
+    ``load_seconds`` is the time from process start to readiness, 0 for an endpoint.
+    """
+
+    engine_id: str
+    base_url: str
+    model: str
+    max_model_len: int | None = None
+    load_seconds: float = 0.0
+    api_key: str | None = field(default=None, repr=False)
