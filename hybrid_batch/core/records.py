@@ -1,0 +1,80 @@
+"""Small values that travel between stages: usage, receipts, shards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+
+@dataclass(frozen=True, order=True)
+class ShardId:
+    """One unit of work: a fixed list of rows of one tier.  ``number`` counts from 0 within the tier."""
+
+    tier: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What some rows used: a monoid under ``+`` with ``Usage()`` as zero."""
+
+    rows: int = 0
+    failed_rows: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.rows + other.rows,
+            self.failed_rows + other.failed_rows,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
+def total_usage(usages: Iterable[Usage]) -> Usage:
+    """The sum of ``usages``."""
+    return sum(usages, Usage())
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What one committed shard cost.  It is part of the result object, so the two cannot disagree.
+
+    ``started_us`` and ``finished_us`` are wall clock in microseconds since the epoch: the time in which the
+    shard kept the engine ``engine_id`` busy.  ``load_us`` is what that engine took to become ready.
+    ``errors`` and ``finish_reasons`` count rows by kind.
+    """
+
+    tier: str
+    number: int
+    usage: Usage
+    engine_id: str
+    started_us: int
+    finished_us: int
+    load_us: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
+    finish_reasons: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def shard(self) -> ShardId:
+        return ShardId(self.tier, self.number)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; :meth:`from_dict` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Raises ``KeyError`` or ``TypeError`` when ``data`` is not a receipt."""
+        return cls(**{**data, "usage": Usage(**data["usage"])})
+
+
+def merge_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Sum of counters, by falling count and then name."""
+    merged: Counter[str] = Counter()
+    for count in counts:
+        merged.update(count)
+    return dict(sorted(merged.items(), key=lambda item: (-item[1], item[0])))

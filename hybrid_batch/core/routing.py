@@ -1,0 +1,122 @@
+"""Which tier answers a query: the one home of the routing rule.
+
+The rule (Ding et al. 2024, section 3): a query goes to the small model when its score is at least the
+threshold.  Scores live on a grid of one millionth, so "at least" is decided on integers, the night's
+distribution has at most 1,000,001 distinct values, and every quantile of it is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+SMALL: Final = "small"
+LARGE: Final = "large"
+REJECTED: Final = "rejected"
+TIERS: Final = (SMALL, LARGE, REJECTED)
+"""Small and large answer; ``rejected`` holds rows that no model could have answered (null prompt, ...)."""
+
+GRID: Final = 1_000_000
+"""Steps between score 0 and score 1."""
+
+REJECTED_MICROS: Final = -2
+"""Histogram key of rows that were refused before scoring."""
+UNSCORED_MICROS: Final = -1
+"""Histogram key of rows whose score is NaN."""
+
+
+@dataclass(frozen=True)
+class ThresholdPolicy:
+    """Scores of at least ``threshold`` (in [0, 1]; above 1 sends everything to large) go to small."""
+
+    threshold: float
+
+
+@dataclass(frozen=True)
+class SmallSharePolicy:
+    """The ``small_share`` (in [0, 1]) of the night's answerable queries with the highest scores goes to small.
+
+    Queries with equal scores stay together: the share reached is the largest that does not exceed the one asked for.
+    """
+
+    small_share: float
+
+
+Policy = ThresholdPolicy | SmallSharePolicy
+
+
+@dataclass(frozen=True)
+class ScoreHistogram:
+    """The night's scores: distinct ``micros`` (ascending; negative keys above) and ``rows`` of each, both int64 ``[n]``."""
+
+    micros: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def total(self) -> int:
+        return int(self.rows.sum())
+
+
+@dataclass(frozen=True)
+class RoutingDecision:
+    """The threshold of a night, on the grid, and the rows that each tier gets."""
+
+    threshold_micros: int
+    small: int
+    large: int
+    rejected: int
+
+    @property
+    def threshold(self) -> float:
+        return self.threshold_micros / GRID
+
+    @property
+    def cost_advantage(self) -> float:
+        """Share of answered queries that the small model answers (paper, section 2)."""
+        answered = self.small + self.large
+        return self.small / answered if answered else 0.0
+
+
+def to_micros(scores: np.ndarray) -> np.ndarray:
+    """Scores (float ``[n]``, NaN allowed) -> int64 ``[n]`` on the grid; NaN becomes ``UNSCORED_MICROS``."""
+    scores = np.asarray(scores, dtype=np.float64)
+    known = ~np.isnan(scores)
+    micros = np.full(scores.shape, UNSCORED_MICROS, dtype=np.int64)
+    micros[known] = np.clip(np.rint(scores[known] * GRID), 0, GRID).astype(np.int64)
+    return micros
+
+
+def histogram_keys(scores: np.ndarray, refused: np.ndarray) -> np.ndarray:
+    """Grid keys int64 ``[n]`` of ``scores``; rows marked in ``refused`` (bool ``[n]``) become ``REJECTED_MICROS``."""
+    return np.where(refused, REJECTED_MICROS, to_micros(scores))
+
+
+def assign_tiers(keys: np.ndarray, threshold_micros: int) -> np.ndarray:
+    """Grid keys -> index into :data:`TIERS`, int8 ``[n]``.  An equal score is small; no score is large."""
+    tiers = np.where(keys >= threshold_micros, TIERS.index(SMALL), TIERS.index(LARGE))
+    tiers = np.where(keys == UNSCORED_MICROS, TIERS.index(LARGE), tiers)
+    return np.where(keys == REJECTED_MICROS, TIERS.index(REJECTED), tiers).astype(np.int8)
+
+
+def decide(policy: Policy, histogram: ScoreHistogram) -> RoutingDecision:
+    """Turn a policy and all scores of the night into one threshold."""
+    match policy:
+        case ThresholdPolicy(threshold):
+            micros = round(threshold * GRID)
+        case SmallSharePolicy(share):
+            micros = _threshold_for_share(histogram, share)
+    tiers = assign_tiers(histogram.micros, micros)
+    rows = [int(histogram.rows[tiers == index].sum()) for index in range(len(TIERS))]
+    return RoutingDecision(micros, *rows)
+
+
+def _threshold_for_share(histogram: ScoreHistogram, share: float) -> int:
+    """The lowest threshold that sends at most ``share`` of the answerable rows to small."""
+    answerable = int(histogram.rows[histogram.micros != REJECTED_MICROS].sum())
+    scored = histogram.micros >= 0
+    micros, rows = histogram.micros[scored][::-1], histogram.rows[scored][::-1]
+    # A hair above share * n, so that 0.40 of 10 rows is 4 whatever the binary form of 0.40.
+    fitting = int(np.searchsorted(np.cumsum(rows), share * answerable + 1e-6, side="right"))
+    return int(micros[fitting - 1]) if fitting else GRID + 1

@@ -1,0 +1,126 @@
+"""Arrow schemas of all tables: the only home of column names, types and units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from hybrid_batch.core.cost import USD_SCALE
+
+USD = pa.decimal128(24, USD_SCALE)
+
+SCORED = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("prompt", pa.string()),  # the text; with chat turns the user's turns, joined by newlines
+        pa.field("messages", pa.string()),  # JSON list of chat turns, null where the query is a plain prompt
+        pa.field("score", pa.float64()),  # P(small is good enough) on a grid of 1e-6; null where refused
+        pa.field("error_kind", pa.string()),  # set by the guard for rows that no model can answer
+        pa.field("error_message", pa.string()),
+        pa.field("source_file", pa.string(), nullable=False),
+        pa.field("source_row", pa.int64(), nullable=False),  # counts from 0 within the file
+    ]
+)
+
+RESULTS = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("score", pa.float64()),
+        pa.field("tier", pa.string(), nullable=False),
+        pa.field("model", pa.string()),  # null in the rejected tier
+        pa.field("text", pa.string()),
+        pa.field("finish_reason", pa.string()),
+        pa.field("prompt_tokens", pa.int32(), nullable=False),
+        pa.field("completion_tokens", pa.int32(), nullable=False),
+        pa.field("latency_seconds", pa.float64(), nullable=False),
+        pa.field("error_kind", pa.string()),
+        pa.field("error_message", pa.string()),
+    ]
+)
+
+DEAD_LETTERS = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("tier", pa.string(), nullable=False),
+        pa.field("prompt", pa.string()),
+        pa.field("messages", pa.string()),
+        pa.field("error_kind", pa.string(), nullable=False),
+        pa.field("error_message", pa.string()),
+        pa.field("source_file", pa.string(), nullable=False),
+        pa.field("source_row", pa.int64(), nullable=False),
+    ]
+)
+
+ROUTING = pa.schema(
+    [
+        pa.field("tier", pa.string(), nullable=False),
+        pa.field("number", pa.int64(), nullable=False),
+        pa.field("first_key", pa.string(), nullable=False),  # the shard holds keys from here to the next shard's
+    ]
+)
+
+COST = pa.schema(
+    [
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("tier", pa.string(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("queries", pa.int64(), nullable=False),
+        pa.field("failed_queries", pa.int64(), nullable=False),
+        pa.field("prompt_tokens", pa.int64(), nullable=False),
+        pa.field("completion_tokens", pa.int64(), nullable=False),
+        pa.field("engines", pa.int64(), nullable=False),
+        pa.field("engine_seconds", pa.float64(), nullable=False),  # busy time, union over concurrent tasks
+        pa.field("load_seconds", pa.float64(), nullable=False),  # engine start to readiness
+        pa.field("usd_per_engine_hour", USD),
+        pa.field("usd_per_million_prompt_tokens", USD),
+        pa.field("usd_per_million_completion_tokens", USD),
+        pa.field("usd", USD),  # null: no price given
+        pa.field("usd_per_1000_queries", USD),
+        pa.field("run_usd", USD),  # all tiers together, the same in each row
+        pa.field("all_large_usd", USD),  # the same night with the large model alone, the same in each row
+        pa.field("all_large_method", pa.string(), nullable=False),
+    ]
+)
+
+# Tables that flow inside Spark only.
+
+INPUT_IDS = pa.schema(
+    [
+        pa.field("id_hash", pa.binary(), nullable=False),  # 16 bytes
+        pa.field("split", pa.int64(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+    ]
+)
+
+SCORE_COUNTS = pa.schema(
+    [
+        pa.field("micros", pa.int64(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+    ]
+)
+
+KEY_SAMPLE = pa.schema(
+    [
+        pa.field("tier", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+    ]
+)
+
+TASK_DONE = pa.schema(
+    [
+        pa.field("unit", pa.int64(), nullable=False),
+        pa.field("committed", pa.bool_(), nullable=False),  # false: another attempt had committed it before
+        pa.field("rows", pa.int64(), nullable=False),
+    ]
+)
+
+
+def with_kept(schema: pa.Schema, kept: Iterable[pa.Field]) -> pa.Schema:
+    """``schema`` followed by the columns that the user keeps from the input."""
+    return pa.schema([*schema, *kept])
+
+
+def reserved_names() -> frozenset[str]:
+    """Column names that a kept input column may not have."""
+    return frozenset(SCORED.names) | frozenset(RESULTS.names) | frozenset(DEAD_LETTERS.names)
