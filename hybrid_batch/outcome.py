@@ -1,0 +1,49 @@
+"""What a finished run, or a look at a running one, comes back with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hybrid_batch.core.cost import Counterfactual, TierCost
+from hybrid_batch.core.layout import RunLayout
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """A finished run.  ``manifest`` is what :func:`hybrid_batch.core.manifest.build_manifest` wrote.
+
+    ``already_finished`` tells that this call found the run done and did nothing.
+    """
+
+    layout: RunLayout
+    costs: tuple[TierCost, ...]
+    counterfactual: Counterfactual
+    threshold: float
+    cost_advantage: float
+    rejected_rows: int
+    manifest: Mapping[str, Any]
+    already_finished: bool = False
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage as its objects in storage tell it: units are parts or shards; None while not yet planned."""
+
+    name: str
+    done_units: int
+    planned_units: int | None
+    done_rows: int
+    planned_rows: int | None
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run as seen from storage alone.  ``state`` is ``finished``, ``unfinished`` (running or interrupted)."""
+
+    layout: RunLayout
+    state: str
+    stages: tuple[StageStatus, ...]
+    costs: tuple[TierCost, ...]
+    errors: Mapping[str, int]
