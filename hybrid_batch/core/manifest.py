@@ -39,7 +39,12 @@ def tally(rows_in: int, planned: Iterable[ShardId], receipts: Sequence[Receipt])
 
 
 def build_manifest(
-    *, run_id: str, fingerprint: str, receipts: Sequence[Receipt], figures: Mapping[str, Any], objects: Mapping[str, str]
+    *,
+    run_id: str,
+    fingerprint: str,
+    receipts: Sequence[Receipt],
+    figures: Mapping[str, Any],
+    objects: Mapping[str, str],
 ) -> dict[str, Any]:
     """The record that makes a run finished: totals, the shards with their rows, and where everything lies.
 

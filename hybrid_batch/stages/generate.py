@@ -1,0 +1,114 @@
+"""The generate stage: one row in, one row out, whatever the engine does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, MutableSequence, Sequence
+
+import pyarrow as pa
+
+from hybrid_batch.core.records import Receipt, Usage, merge_counts
+from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, Generator, Message, Sampling
+from hybrid_batch.stages.guard import parse_messages
+from hybrid_batch.tables import RESULTS, SCORED, with_kept
+
+
+def requests_of(shard: pa.Table, sampling: Sampling, system_prompt: str | None) -> list[ChatRequest]:
+    """One request for each row of a routed shard; a system prompt comes first unless the chat has its own."""
+    rows = zip(shard["prompt"].to_pylist(), shard["messages"].to_pylist(), strict=True)
+    return [ChatRequest(_chat(prompt, messages, system_prompt), sampling) for prompt, messages in rows]
+
+
+def _chat(prompt: str, messages: str | None, system_prompt: str | None) -> Sequence[Message]:
+    turns: list[Message] = [{"role": "user", "content": prompt}] if messages is None else [*parse_messages(messages)]
+    if system_prompt is None or turns[0]["role"] == "system":
+        return turns
+    return [{"role": "system", "content": system_prompt}, *turns]
+
+
+async def answer_missing(
+    requests: Sequence[ChatRequest],
+    answers: MutableSequence[ChatAnswer | None],
+    generator: Generator,
+    window: int,
+) -> None:
+    """Fill the gaps in ``answers``, with at most ``window`` requests under way.
+
+    When the engine fails as a whole, ``EngineError`` is raised and the answers that had come stay in ``answers``,
+    so that only the rows in flight are asked again.
+    """
+    missing = iter([index for index, answer in enumerate(answers) if answer is None])
+    workers = [asyncio.create_task(_worker(missing, requests, answers, generator)) for _ in range(window)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _worker(
+    indices: Iterator[int],
+    requests: Sequence[ChatRequest],
+    answers: MutableSequence[ChatAnswer | None],
+    generator: Generator,
+) -> None:
+    for index in indices:
+        answers[index] = await generator.answer(requests[index])
+
+
+def results_table(shard: pa.Table, answers: Sequence[ChatAnswer], tier: str, model: str | None) -> pa.Table:
+    """Results of a shard: its rows with their answers, in order.  Raises ``ValueError`` unless there is one for each."""
+    if len(answers) != shard.num_rows:
+        raise ValueError(f"{len(answers)} answers for {shard.num_rows} rows")
+    own = {
+        "query_id": shard["query_id"],
+        "score": shard["score"],
+        "tier": pa.repeat(tier, shard.num_rows),
+        "model": pa.repeat(pa.scalar(model, pa.string()), shard.num_rows),
+    }
+    drawn = {
+        field.name: pa.array([getattr(answer, field.name) for answer in answers], field.type)
+        for field in RESULTS
+        if field.name not in own
+    }
+    kept = [field for field in shard.schema if field.name not in SCORED.names]
+    columns = own | drawn | {field.name: shard[field.name] for field in kept}
+    schema = with_kept(RESULTS, kept)
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def refused_answers(shard: pa.Table) -> list[ChatAnswer]:
+    """Answers of rows that were refused before any model saw them: their error, carried through."""
+    kinds, messages = shard["error_kind"].to_pylist(), shard["error_message"].to_pylist()
+    return [ChatAnswer(error_kind=kind, error_message=text) for kind, text in zip(kinds, messages, strict=True)]
+
+
+def make_receipt(
+    tier: str,
+    number: int,
+    answers: Sequence[ChatAnswer],
+    *,
+    started_us: int,
+    finished_us: int,
+    engine: EngineHandle | None,
+) -> Receipt:
+    """What a shard cost: token sums, errors and finish reasons by kind, and the time it kept its engine busy."""
+    errors = merge_counts({answer.error_kind: 1} for answer in answers if answer.error_kind)
+    usage = Usage(
+        rows=len(answers),
+        failed_rows=sum(errors.values()),
+        prompt_tokens=sum(answer.prompt_tokens for answer in answers),
+        completion_tokens=sum(answer.completion_tokens for answer in answers),
+    )
+    return Receipt(
+        tier=tier,
+        number=number,
+        usage=usage,
+        engine_id=engine.engine_id if engine else "",
+        started_us=started_us,
+        finished_us=finished_us,
+        load_us=round(engine.load_seconds * 1e6) if engine else 0,
+        errors=errors,
+        finish_reasons=merge_counts({answer.finish_reason: 1} for answer in answers if answer.finish_reason),
+    )

@@ -1,0 +1,81 @@
+"""Rows that no model can answer: marked here, before any model sees them, and never dropped."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+ROLES: Final = ("system", "user", "assistant")
+
+NULL_PROMPT: Final = "null_prompt"
+EMPTY_PROMPT: Final = "empty_prompt"
+PROMPT_TOO_LARGE: Final = "prompt_too_large"
+INVALID_MESSAGES: Final = "invalid_messages"
+INVALID_TEXT: Final = "invalid_text"
+
+
+def guard(batch: pa.RecordBatch, max_prompt_bytes: int) -> pa.RecordBatch:
+    """Fill ``error_kind`` and ``error_message`` of rows whose query is null, blank or too large.
+
+    ``batch`` has ``prompt``, ``error_kind`` and ``error_message``; an error that is there already stays.
+    """
+    prompt = batch["prompt"]
+    size = pc.binary_length(prompt)
+    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(prompt)), 0)
+    too_large = pc.greater(size, max_prompt_bytes)
+    kind = pc.case_when(
+        pc.make_struct(pc.is_valid(batch["error_kind"]), pc.is_null(prompt), blank, too_large),
+        batch["error_kind"],
+        NULL_PROMPT,
+        EMPTY_PROMPT,
+        PROMPT_TOO_LARGE,
+        pa.scalar(None, pa.string()),
+    )
+    large_message = pc.binary_join_element_wise(
+        "the query has", pc.cast(size, pa.string()), f"bytes, allowed are {max_prompt_bytes}", " "
+    )
+    message = pc.case_when(
+        pc.make_struct(
+            *(pc.fill_null(pc.equal(kind, name), False) for name in (NULL_PROMPT, EMPTY_PROMPT, PROMPT_TOO_LARGE))
+        ),
+        "the query is null",
+        "the query is empty or blank",
+        large_message,
+        batch["error_message"],
+    )
+    return _replace(batch, error_kind=kind, error_message=message)
+
+
+def text_of_messages(messages: Any) -> tuple[str | None, str | None]:
+    """The user's turns of a chat, joined by newlines, as the router reads them -> ``(text, reason)``.
+
+    ``reason`` says what is wrong with ``messages`` (then the text is None), and is None for a valid chat.
+    """
+    if not isinstance(messages, list) or not messages:
+        return None, f"messages must be a non-empty list of chat turns, got {type(messages).__name__}"
+    texts = []
+    for number, turn in enumerate(messages):
+        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
+            return None, f"messages[{number}] must be an object with a text 'content'"
+        if turn.get("role") not in ROLES:
+            return None, f"messages[{number}].role is {turn.get('role')!r}, allowed are {', '.join(ROLES)}"
+        if turn["role"] == "user":
+            texts.append(turn["content"])
+    if not texts:
+        return None, "messages has no turn with role 'user'"
+    return "\n".join(texts), None
+
+
+def parse_messages(text: str) -> list[dict[str, Any]]:
+    """The chat turns of a JSON column that :func:`text_of_messages` found valid."""
+    turns: list[dict[str, Any]] = json.loads(text)
+    return turns
+
+
+def _replace(batch: pa.RecordBatch, **columns: pa.Array) -> pa.RecordBatch:
+    arrays = [columns.get(name, batch[name]) for name in batch.schema.names]
+    arrays = [array.cast(field.type) for array, field in zip(arrays, batch.schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)

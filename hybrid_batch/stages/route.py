@@ -1,0 +1,118 @@
+"""The route stage: which shard a scored row belongs to.
+
+A shard is a range of keys of one tier.  The key begins with the query's text, so equal prompts and equal prefixes
+sit together and an engine's prefix cache can hit.  It ends with hashes of text and id, so it is unique, and the
+shard of a row is a pure function of the row and the committed ranges: a repeated task writes the same shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from hybrid_batch.core.routing import TIERS, assign_tiers, histogram_keys
+
+KEY_PREFIX_CHARACTERS = 256
+
+
+@dataclass(frozen=True)
+class ShardRanges:
+    """The shards of a night: for each tier the first key of each of its shards, ascending."""
+
+    first_keys: Mapping[str, Sequence[str]]
+
+    def offset(self, tier: str) -> int:
+        """Number of shards of the tiers before ``tier``: a shard's number over all tiers starts there."""
+        return sum(len(self.first_keys.get(name, ())) for name in TIERS[: TIERS.index(tier)])
+
+    @property
+    def total(self) -> int:
+        return sum(len(keys) for keys in self.first_keys.values())
+
+
+def score_keys(rows: pa.RecordBatch | pa.Table) -> np.ndarray:
+    """Histogram keys (int64 ``[n]``) of scored rows; see :func:`hybrid_batch.core.routing.histogram_keys`."""
+    scores = pc.fill_null(rows["score"], np.nan).to_numpy(zero_copy_only=False)
+    refused = pc.is_valid(rows["error_kind"]).to_numpy(zero_copy_only=False)
+    return histogram_keys(scores, refused)
+
+
+def request_text(rows: pa.RecordBatch | pa.Table) -> pa.Array:
+    """The text that decides the order: the chat as JSON, else the prompt, else the empty string."""
+    return pc.coalesce(rows["messages"], rows["prompt"], pa.scalar("", pa.string()))
+
+
+def sort_keys(rows: pa.RecordBatch) -> pa.Array:
+    """Unique ordered keys, string ``[n]``: the text's beginning, then hashes of the whole text and of the id."""
+    text = request_text(rows)
+    text_hashes = pa.array([xxhash.xxh64_hexdigest(value.encode()) for value in text.to_pylist()], pa.string())
+    id_hashes = pa.array(
+        [xxhash.xxh64_hexdigest(value.encode()) for value in rows["query_id"].to_pylist()], pa.string()
+    )
+    return pc.binary_join_element_wise(
+        pc.utf8_slice_codeunits(text, 0, KEY_PREFIX_CHARACTERS), text_hashes, id_hashes, "\x00"
+    )
+
+
+def sampled(rows: pa.RecordBatch, rate: float) -> pa.RecordBatch:
+    """The rows whose id hashes below ``rate`` (in [0, 1]): the same rows whatever the batches and workers."""
+    if rate >= 1:
+        return rows
+    limit = int(rate * 2**64)
+    hashes = (xxhash.xxh64_intdigest(value.encode(), seed=1) for value in rows["query_id"].to_pylist())
+    return rows.filter(pa.array([value < limit for value in hashes], pa.bool_()))
+
+
+def plan_ranges(keys: Sequence[str], rows: int, shard_rows: int) -> list[str]:
+    """First keys of the shards of a tier with ``rows`` rows, from a sample of its keys.
+
+    With all keys given, each shard has ``shard_rows`` rows or up to one less; with a sample the sizes vary around it.
+    A tier has no more shards than sampled keys.  Each first key is a key of the sample, so no shard is empty.
+    """
+    if not rows:
+        return []
+    ordered = sorted(keys)
+    shards = min(-(-rows // shard_rows), len(ordered))
+    return [ordered[index * len(ordered) // shards] for index in range(shards)]
+
+
+def tier_names(rows: pa.RecordBatch | pa.Table, threshold_micros: int) -> np.ndarray:
+    """Index into :data:`hybrid_batch.core.routing.TIERS` of each scored row, int8 ``[n]``."""
+    return assign_tiers(score_keys(rows), threshold_micros)
+
+
+def shard_numbers(rows: pa.RecordBatch, threshold_micros: int, ranges: ShardRanges) -> np.ndarray:
+    """Shard of each scored row, counted over all tiers, int64 ``[n]``."""
+    tiers = tier_names(rows, threshold_micros)
+    keys = np.array(sort_keys(rows).to_pylist(), dtype=object)
+    numbers = np.empty(rows.num_rows, dtype=np.int64)
+    for index, tier in enumerate(TIERS):
+        own = tiers == index
+        if own.any():
+            # The first shard also takes keys below its first key: a sample need not hold the smallest.
+            later = np.array(ranges.first_keys[tier][1:], dtype=object)
+            numbers[own] = ranges.offset(tier) + np.searchsorted(later, keys[own], side="right")
+    return numbers
+
+
+def split_runs(batches: Iterator[pa.RecordBatch], column: str) -> Iterator[tuple[int, pa.Table]]:
+    """Cut rows that come sorted by the integer ``column`` into one table for each value."""
+    current, pieces = None, []
+    for batch in batches:
+        values = batch[column].to_numpy()
+        edges = [0, *(np.flatnonzero(np.diff(values)) + 1), len(values)]
+        for start, stop in zip(edges, edges[1:], strict=False):
+            if start == stop:
+                continue
+            if pieces and values[start] != current:
+                yield int(current), pa.Table.from_batches(pieces)
+                pieces = []
+            current = values[start]
+            pieces.append(batch.slice(start, stop - start))
+    if pieces:
+        yield int(current), pa.Table.from_batches(pieces)
