@@ -1,0 +1,191 @@
+"""Objects in S3, or in any server that speaks its protocol and honours ``If-None-Match``."""
+
+import builtins
+import random
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from hybrid_batch.core.errors import StorageError
+from hybrid_batch.storage.base import TEMP_PREFIX, ObjectInfo
+from hybrid_batch.storage.s3_connection import Connection, connect
+from hybrid_batch.storage.s3_errors import error_code, s3_errors
+from hybrid_batch.storage.urls import join, normalise, split_s3
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MISSING = ("404", "NoSuchKey")
+_TAKEN = ("412", "PreconditionFailed")
+_RACING = ("409", "ConditionalRequestConflict", "OperationAborted")
+_BODY_ATTEMPTS = 4
+
+
+class S3Store:
+    """Store over ``s3://bucket/key``.  Holds nothing: the clients live in a cache of the process."""
+
+    def list(self, prefix_url: str) -> list[ObjectInfo]:
+        """See Store.list."""
+        url = normalise(prefix_url)
+        bucket, key = split_s3(url)
+        prefix = f"{key}/" if key else ""
+        connection = connect()
+        with _errors(connection, url, "s3:ListBucket", "list"):
+            found = _list_keys(connection.client, bucket, prefix)
+        if found or not key:
+            return sorted(found, key=lambda info: info.url)
+        single = self.stat(url)
+        return [single] if single else []
+
+    def stat(self, url: str) -> ObjectInfo | None:
+        """See Store.stat."""
+        url = normalise(url)
+        bucket, key = split_s3(url)
+        if not key:
+            return None
+        connection = connect()
+        with _errors(connection, url, "s3:GetObject", "look up"):
+            try:
+                answer = connection.client.head_object(Bucket=bucket, Key=key)
+            except Exception as error:
+                if error_code(error) not in _MISSING:
+                    raise
+                # A HEAD answer has no body that tells a missing key from a missing bucket.
+                connection.client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+                return None
+        return ObjectInfo(url, int(answer["ContentLength"]), _etag(answer))
+
+    def read(self, url: str) -> bytes:
+        """See Store.read."""
+        data = self.read_if_present(url)
+        if data is None:
+            raise StorageError(f"cannot read {url}: there is no such object")
+        return data
+
+    def read_if_present(self, url: str) -> bytes | None:
+        """See Store.read_if_present."""
+        url = normalise(url)
+        bucket, key = split_s3(url)
+        connection = connect()
+        with _errors(connection, url, "s3:GetObject", "read"):
+            try:
+                return _get(connection.client, bucket, key)
+            except Exception as error:
+                if error_code(error) not in _MISSING:
+                    raise
+                return None
+
+    def put_if_absent(self, url: str, data: bytes) -> bool:
+        """See Store.put_if_absent.  One PutObject with ``If-None-Match: *``, so at most 5 GB."""
+        url = normalise(url)
+        connection = connect()
+        with _errors(connection, url, "s3:PutObject", "write"):
+            return _create(connection.client, connection.attempts, *split_s3(url), data)
+
+    def put(self, url: str, data: bytes) -> None:
+        """See Store.put."""
+        url = normalise(url)
+        bucket, key = split_s3(url)
+        connection = connect()
+        with _errors(connection, url, "s3:PutObject", "write"):
+            connection.client.put_object(Bucket=bucket, Key=key, Body=data)
+
+    def delete(self, url: str) -> None:
+        """See Store.delete."""
+        url = normalise(url)
+        bucket, key = split_s3(url)
+        connection = connect()
+        with _errors(connection, url, "s3:DeleteObject", "delete"):
+            connection.client.delete_object(Bucket=bucket, Key=key)
+
+    def open_input(self, url: str) -> "pa.NativeFile":
+        """See Store.open_input."""
+        url = normalise(url)
+        bucket, key = split_s3(url)
+        connection = connect()
+        with _errors(connection, url, "s3:GetObject", "open"):
+            return connection.file_system(bucket).open_input_file(f"{bucket}/{key}")
+
+    def check_writable(self, prefix_url: str) -> None:
+        """See Store.check_writable.  Also refuses a server that ignores ``If-None-Match``."""
+        url = normalise(prefix_url)
+        bucket, key = split_s3(url)
+        probe = join(url, f"{TEMP_PREFIX}probe-{uuid.uuid4().hex}")
+        probe_key = split_s3(probe)[1]
+        connection = connect()
+        client, attempts = (
+            connection.quick_client,
+            connection.quick_client.meta.config.retries["total_max_attempts"],
+        )
+        with _errors(connection, url, "s3:ListBucket", "list"):
+            client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        with _errors(connection, probe, "s3:PutObject", "write"):
+            _create(client, attempts, bucket, probe_key, b"probe")
+            again = _create(client, attempts, bucket, probe_key, b"probe")
+        with _errors(connection, probe, "s3:DeleteObject", "delete"):
+            client.delete_object(Bucket=bucket, Key=probe_key)
+        if again:
+            raise StorageError(
+                f"cannot use {url}: the server at {connection.endpoint} ignores If-None-Match, "
+                "without which a result cannot be committed exactly once: use a server that honours it"
+            )
+
+
+def _errors(connection: Connection, url: str, right: str, action: str) -> Any:
+    return s3_errors(url, right, action, connection.endpoint, connection.attempts)
+
+
+def _etag(answer: dict[str, Any]) -> str:
+    return str(answer["ETag"]).strip('"')
+
+
+def _list_keys(client: Any, bucket: str, prefix: str) -> builtins.list[ObjectInfo]:
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return [
+        ObjectInfo(f"s3://{bucket}/{item['Key']}", int(item["Size"]), _etag(item))
+        for page in pages
+        for item in page.get("Contents", [])
+        if _is_data(item["Key"].removeprefix(prefix))
+    ]
+
+
+def _is_data(name: str) -> bool:
+    return bool(name) and not name.endswith("/") and not any(part.startswith(".") for part in name.split("/"))
+
+
+def _get(client: Any, bucket: str, key: str) -> bytes:
+    """The body as well is tried again: botocore's own retries end when the headers have arrived."""
+    from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+    for attempt in range(1, _BODY_ATTEMPTS + 1):
+        try:
+            return bytes(client.get_object(Bucket=bucket, Key=key)["Body"].read())
+        except (HTTPClientError, IncompleteReadError):
+            if attempt == _BODY_ATTEMPTS:
+                raise
+            _back_off(attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _create(client: Any, attempts: int, bucket: str, key: str, data: bytes) -> bool:
+    """PutObject unless the key is taken.
+
+    botocore repeats a request whose answer was lost.  If the first try had been stored, the second is told
+    412 about our own object: False, though we wrote it.  The contract holds: a complete object is there.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+            return True
+        except Exception as error:
+            if error_code(error) in _TAKEN:
+                return False
+            # Two conditional writes at the same moment: S3 asks the loser to try again.
+            if error_code(error) not in _RACING or attempt == attempts:
+                raise
+            _back_off(attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _back_off(attempt: int) -> None:
+    time.sleep(random.uniform(0.05, 0.2 * 2**attempt))  # noqa: S311 -- jitter, not a secret
