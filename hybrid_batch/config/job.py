@@ -1,0 +1,227 @@
+"""The configuration of a run: closed sections, each of which gives the rooms below the one value they need."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from hybrid_batch.config.fields import (
+    LOCATION,
+    POSITIVE_INT,
+    SHARE,
+    TEXT,
+    Int,
+    Location,
+    Number,
+    PositiveInt,
+    Section,
+    Share,
+    Text,
+    Texts,
+)
+from hybrid_batch.config.secrets import redact
+from hybrid_batch.config.tiers import EndpointTier, ServerTier, Tier
+from hybrid_batch.core.inputs import InputSpec
+from hybrid_batch.core.routing import LARGE, SMALL, Policy, SmallSharePolicy, ThresholdPolicy
+from hybrid_batch.engines.base import Sampling
+from hybrid_batch.tables import reserved_names
+
+DATED_FIELDS: Final = (("run", "name"), ("run", "output"), ("input", "path"))
+"""Fields in which ``{date}`` stands for ``run.date``."""
+
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_]+)\}")
+
+
+def _iso_date(value: Any) -> Any:
+    """YAML reads an unquoted date as one."""
+    if value is None:
+        return None
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value.isoformat()
+    if isinstance(value, str) and datetime.date.fromisoformat(value).isoformat() == value:
+        return value
+    raise ValueError("not a date")
+
+
+def _kept(value: tuple[str, ...]) -> tuple[str, ...]:
+    if taken := sorted(set(value) & reserved_names()):
+        raise ValueError(f"{', '.join(taken)}: the results have a column of that name; rename it in the input")
+    if len(set(value)) != len(value):
+        raise ValueError("a column is named twice")
+    return value
+
+
+class RunSection(Section):
+    """Identity and place of a run."""
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            max_length=100,
+            description="letters, digits, '.', '_' and '-', the first a letter or digit, at most 100",
+        ),
+    ]
+    output: Annotated[Location, Field(description=LOCATION)]
+    date: Annotated[str | None, BeforeValidator(_iso_date), Field(description="a date as in 2026-11-23")] = None
+    log_dir: Annotated[Location | None, Field(description="a local folder")] = None
+    max_error_rate: Annotated[Share, Field(description=SHARE)] = 0.05
+
+
+class ColumnsSection(Section):
+    """Names of the input's columns."""
+
+    id: Annotated[Text, Field(description="name of a column")]
+    prompt: Annotated[Text | None, Field(description="name of a column of text")] = None
+    messages: Annotated[Text | None, Field(description="name of a column of chat turns")] = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> ColumnsSection:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give exactly one of prompt (a column of text) and messages (a column of chat turns)")
+        return self
+
+
+class InputSection(Section):
+    """Where the queries are."""
+
+    path: Annotated[Location, Field(description=LOCATION)]
+    format: Annotated[Literal["parquet", "jsonl", "csv"], Field(description="parquet, jsonl or csv")]
+    columns: Annotated[ColumnsSection, Field(description="a mapping {id, prompt} or {id, messages}")]
+    keep: Annotated[tuple[Text, ...], AfterValidator(_kept), Field(description="a list of column names")] = ()
+    limit: Annotated[PositiveInt | None, Field(description=POSITIVE_INT)] = None
+    rows_per_split: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 50_000
+    max_prompt_bytes: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 1_048_576
+
+    def to_spec(self) -> InputSpec:
+        return InputSpec(
+            path=self.path,
+            format=self.format,
+            id_column=self.columns.id,
+            prompt_column=self.columns.prompt,
+            messages_column=self.columns.messages,
+            keep=self.keep,
+            limit=self.limit,
+            rows_per_split=self.rows_per_split,
+            max_prompt_bytes=self.max_prompt_bytes,
+        )
+
+
+class RouterSection(Section):
+    """The model that scores queries."""
+
+    path: Annotated[Location, Field(description=f"{LOCATION} of a router folder")]
+
+
+class PolicySection(Section):
+    """How scores become tiers."""
+
+    threshold: Annotated[Share | None, Field(description=SHARE)] = None
+    small_share: Annotated[Share | None, Field(description=SHARE)] = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> PolicySection:
+        if (self.threshold is None) == (self.small_share is None):
+            raise ValueError("give exactly one of threshold (0 to 1) and small_share (0 to 1)")
+        return self
+
+    def to_policy(self) -> Policy:
+        if self.threshold is not None:
+            return ThresholdPolicy(self.threshold)
+        assert self.small_share is not None
+        return SmallSharePolicy(self.small_share)
+
+
+class PromptSection(Section):
+    """What stands around each query."""
+
+    system: Annotated[str | None, Field(description="text")] = None
+
+
+class TiersSection(Section):
+    """The two models."""
+
+    small: Tier
+    large: Tier
+
+    def by_name(self) -> dict[str, ServerTier | EndpointTier]:
+        return {SMALL: self.small, LARGE: self.large}
+
+
+class SamplingSection(Section):
+    """How answers are drawn, the same for both tiers."""
+
+    temperature: Annotated[Number, Field(ge=0, le=2, description="a number from 0 to 2")] = 0.0
+    max_tokens: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 256
+    top_p: Annotated[Number, Field(gt=0, le=1, description="a number above 0, at most 1")] = 1.0
+    seed: Annotated[Int | None, Field(ge=0, lt=2**63, description="a whole number of at least 0")] = None
+    stop: Annotated[tuple[Text, ...], Field(description="a list of texts that are not empty")] = ()
+
+    def to_sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.max_tokens, self.top_p, self.seed, self.stop)
+
+
+class ShardsSection(Section):
+    """Size of the units of work."""
+
+    rows: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 1000
+
+
+class SparkSection(Section):
+    """The cluster.  ``master`` None leaves it to spark-submit."""
+
+    master: Annotated[Text | None, Field(description='text as in "local[2]" or "spark://host:7077"')] = None
+    app_name: Annotated[Text, Field(description=TEXT)] = "hybrid-batch"
+    conf: Annotated[Texts, Field(description="Spark settings: names with text")] = Field(default_factory=dict)
+
+
+class JobConfig(Section):
+    """Everything a run needs to know, checked."""
+
+    run: RunSection
+    input: InputSection
+    router: RouterSection
+    policy: PolicySection
+    tiers: TiersSection
+    prompt: PromptSection = PromptSection()
+    sampling: SamplingSection = SamplingSection()
+    shards: ShardsSection = ShardsSection()
+    spark: SparkSection = SparkSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _insert_date(cls, data: Any) -> Any:
+        return insert_date(data) if isinstance(data, Mapping) else data
+
+    def redacted(self) -> dict[str, Any]:
+        """Plain JSON values for records and displays, with everything secret hidden."""
+        hidden: dict[str, Any] = redact(self.model_dump(mode="json"))
+        return hidden
+
+
+def insert_date(data: Mapping[str, Any]) -> dict[str, Any]:
+    """``data`` with ``{date}`` replaced in :data:`DATED_FIELDS`.
+
+    Raises ``ValueError`` for another ``{name}``, and for ``{date}`` when ``run.date`` is not set.
+    """
+    done = {key: dict(value) if isinstance(value, Mapping) else value for key, value in data.items()}
+    run = done.get("run")
+    date = run.get("date") if isinstance(run, dict) else None
+    for section, key in DATED_FIELDS:
+        fields = done.get(section)
+        if isinstance(fields, dict) and isinstance(text := fields.get(key), str):
+            fields[key] = _dated(f"{section}.{key}", text, date)
+    return done
+
+
+def _dated(field: str, text: str, date: Any) -> str:
+    names = set(_PLACEHOLDER.findall(text))
+    if unknown := sorted(names - {"date"}):
+        raise ValueError(f"{field}: {text!r} holds {{{unknown[0]}}}; allowed is {{date}}")
+    if names and date is None:
+        raise ValueError(f"{field}: {text!r} holds {{date}} and run.date is not set; give it there or by --date")
+    return text.replace("{date}", str(date))

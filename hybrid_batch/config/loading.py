@@ -1,0 +1,51 @@
+"""From a file, overrides and environment variables to one checked value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from hybrid_batch.config.job import JobConfig
+from hybrid_batch.config.messages import config_error, joined
+from hybrid_batch.config.sources import Origins, expand, merge, parse_override, read_file
+
+
+def load_config(
+    path: str | os.PathLike[str], overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ
+) -> JobConfig:
+    """The configuration in ``path`` with ``overrides`` (``key.sub=value``) laid over it.
+
+    Raises ConfigError; its message has one line per problem: file or override, field, value, what is allowed.
+    """
+    origins = Origins(str(path))
+    data = read_file(Path(path), origins)
+    for text in overrides:
+        data = merge(data, parse_override(text), f"--set {text.partition('=')[0]}", origins)
+    return _checked(data, origins, environ)
+
+
+def parse_config(data: Mapping[str, Any], environ: Mapping[str, str] = os.environ, source: str = "") -> JobConfig:
+    """The configuration in plain values, as from YAML.  Raises ConfigError that names ``source``."""
+    origins = Origins(source)
+    return _checked(merge({}, data, source, origins), origins, environ)
+
+
+def _checked(data: dict[str, Any], origins: Origins, environ: Mapping[str, str]) -> JobConfig:
+    unset: list[tuple[tuple[str, ...], str]] = []
+    data = expand(data, environ, unset)
+    if unset:
+        raise joined(
+            [
+                f"{origins.of(path)}: {'.'.join(path)}: the environment variable {name} is not set; "
+                f"set it, or write ${{{name}:-default}}"
+                for path, name in unset
+            ]
+        )
+    try:
+        return JobConfig.model_validate(data)
+    except ValidationError as error:
+        raise config_error(error, data, origins) from None
