@@ -4,11 +4,13 @@ import builtins
 import random
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hybrid_batch.core.errors import StorageError
 from hybrid_batch.storage.base import TEMP_PREFIX, ObjectInfo
-from hybrid_batch.storage.s3_connection import Connection, connect
+from hybrid_batch.storage.s3_connection import Connection, attempts_of, connect, forget_connections
 from hybrid_batch.storage.s3_errors import error_code, s3_errors
 from hybrid_batch.storage.urls import join, normalise, split_s3
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 _MISSING = ("404", "NoSuchKey")
 _TAKEN = ("412", "PreconditionFailed")
 _RACING = ("409", "ConditionalRequestConflict", "OperationAborted")
+_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken")
 _BODY_ATTEMPTS = 4
 
 
@@ -28,10 +31,8 @@ class S3Store:
         """See Store.list."""
         url = normalise(prefix_url)
         bucket, key = split_s3(url)
-        prefix = f"{key}/" if key else ""
-        connection = connect()
-        with _errors(connection, url, "s3:ListBucket", "list"):
-            found = _list_keys(connection.client, bucket, prefix)
+        with _connection(url, "s3:ListBucket", "list") as connection:
+            found = _list_keys(connection.client, bucket, f"{key}/" if key else "")
         if found or not key:
             return sorted(found, key=lambda info: info.url)
         single = self.stat(url)
@@ -39,12 +40,8 @@ class S3Store:
 
     def stat(self, url: str) -> ObjectInfo | None:
         """See Store.stat."""
-        url = normalise(url)
-        bucket, key = split_s3(url)
-        if not key:
-            return None
-        connection = connect()
-        with _errors(connection, url, "s3:GetObject", "look up"):
+        url, bucket, key = _object(url)
+        with _connection(url, "s3:GetObject", "look up") as connection:
             try:
                 answer = connection.client.head_object(Bucket=bucket, Key=key)
             except Exception as error:
@@ -64,10 +61,8 @@ class S3Store:
 
     def read_if_present(self, url: str) -> bytes | None:
         """See Store.read_if_present."""
-        url = normalise(url)
-        bucket, key = split_s3(url)
-        connection = connect()
-        with _errors(connection, url, "s3:GetObject", "read"):
+        url, bucket, key = _object(url)
+        with _connection(url, "s3:GetObject", "read") as connection:
             try:
                 return _get(connection.client, bucket, key)
             except Exception as error:
@@ -77,62 +72,75 @@ class S3Store:
 
     def put_if_absent(self, url: str, data: bytes) -> bool:
         """See Store.put_if_absent.  One PutObject with ``If-None-Match: *``, so at most 5 GB."""
-        url = normalise(url)
-        connection = connect()
-        with _errors(connection, url, "s3:PutObject", "write"):
-            return _create(connection.client, connection.attempts, *split_s3(url), data)
+        url, bucket, key = _object(url)
+        with _connection(url, "s3:PutObject", "write") as connection:
+            return _create(connection.client, bucket, key, data)
 
     def put(self, url: str, data: bytes) -> None:
         """See Store.put."""
-        url = normalise(url)
-        bucket, key = split_s3(url)
-        connection = connect()
-        with _errors(connection, url, "s3:PutObject", "write"):
+        url, bucket, key = _object(url)
+        with _connection(url, "s3:PutObject", "write") as connection:
             connection.client.put_object(Bucket=bucket, Key=key, Body=data)
 
     def delete(self, url: str) -> None:
         """See Store.delete."""
-        url = normalise(url)
-        bucket, key = split_s3(url)
-        connection = connect()
-        with _errors(connection, url, "s3:DeleteObject", "delete"):
+        url, bucket, key = _object(url)
+        with _connection(url, "s3:DeleteObject", "delete") as connection:
             connection.client.delete_object(Bucket=bucket, Key=key)
 
     def open_input(self, url: str) -> "pa.NativeFile":
         """See Store.open_input."""
-        url = normalise(url)
-        bucket, key = split_s3(url)
-        connection = connect()
-        with _errors(connection, url, "s3:GetObject", "open"):
-            return connection.file_system(bucket).open_input_file(f"{bucket}/{key}")
+        url, bucket, key = _object(url)
+        with _connection(url, "s3:GetObject", "open") as connection:
+            try:
+                return connection.file_system(bucket).open_input_file(f"{bucket}/{key}")
+            except FileNotFoundError:
+                # pyarrow says the same of a missing bucket; this raises for one.
+                self.stat(url)
+                raise
 
     def check_writable(self, prefix_url: str) -> None:
         """See Store.check_writable.  Also refuses a server that ignores ``If-None-Match``."""
         url = normalise(prefix_url)
         bucket, key = split_s3(url)
-        probe = join(url, f"{TEMP_PREFIX}probe-{uuid.uuid4().hex}")
-        probe_key = split_s3(probe)[1]
-        connection = connect()
-        client, attempts = (
-            connection.quick_client,
-            connection.quick_client.meta.config.retries["total_max_attempts"],
-        )
-        with _errors(connection, url, "s3:ListBucket", "list"):
-            client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
-        with _errors(connection, probe, "s3:PutObject", "write"):
-            _create(client, attempts, bucket, probe_key, b"probe")
-            again = _create(client, attempts, bucket, probe_key, b"probe")
-        with _errors(connection, probe, "s3:DeleteObject", "delete"):
-            client.delete_object(Bucket=bucket, Key=probe_key)
-        if again:
+        probe, _, probe_key = _object(join(url, f"{TEMP_PREFIX}probe-{uuid.uuid4().hex}"))
+        with _connection(url, "s3:ListBucket", "list", quick=True) as connection:
+            connection.quick_client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        with _connection(probe, "s3:PutObject", "write", quick=True) as connection:
+            _create(connection.quick_client, bucket, probe_key, b"probe")
+            ignored = _create(connection.quick_client, bucket, probe_key, b"probe")
+        with _connection(probe, "s3:DeleteObject", "delete", quick=True) as connection:
+            connection.quick_client.delete_object(Bucket=bucket, Key=probe_key)
+        if ignored:
             raise StorageError(
                 f"cannot use {url}: the server at {connection.endpoint} ignores If-None-Match, "
                 "without which a result cannot be committed exactly once: use a server that honours it"
             )
 
 
-def _errors(connection: Connection, url: str, right: str, action: str) -> Any:
-    return s3_errors(url, right, action, connection.endpoint, connection.attempts)
+@contextmanager
+def _connection(url: str, right: str, action: str, quick: bool = False) -> Iterator[Connection]:
+    """The clients, with every failure of theirs told as a StorageError about ``url``."""
+    with s3_errors(url, right, action):
+        connection = connect()
+    attempts = attempts_of(connection.quick_client if quick else connection.client)
+    with s3_errors(url, right, action, connection.endpoint, attempts):
+        try:
+            yield connection
+        except Exception as error:
+            if error_code(error) in _EXPIRED:
+                # Keys that somebody renews in a file are read once per connection.
+                forget_connections()
+            raise
+
+
+def _object(url: str) -> tuple[str, str, str]:
+    """Normalised URL, bucket and key."""
+    url = normalise(url)
+    bucket, key = split_s3(url)
+    if not key:
+        raise StorageError(f"{url} names a bucket; an object is s3://bucket/key")
+    return url, bucket, key
 
 
 def _etag(answer: dict[str, Any]) -> str:
@@ -167,12 +175,13 @@ def _get(client: Any, bucket: str, key: str) -> bytes:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _create(client: Any, attempts: int, bucket: str, key: str, data: bytes) -> bool:
+def _create(client: Any, bucket: str, key: str, data: bytes) -> bool:
     """PutObject unless the key is taken.
 
     botocore repeats a request whose answer was lost.  If the first try had been stored, the second is told
     412 about our own object: False, though we wrote it.  The contract holds: a complete object is there.
     """
+    attempts = attempts_of(client)
     for attempt in range(1, attempts + 1):
         try:
             client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")

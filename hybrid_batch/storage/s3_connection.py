@@ -20,6 +20,7 @@ _ATTEMPTS = 8
 _ATTEMPTS_OF_A_CHECK = 2
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 60
+_READ_SECONDS_OF_A_CHECK = 10
 _POOL_SIZE = 32
 # Newer SDKs send checksums in a form that other S3 servers refuse (411 MissingContentLength).
 _CHECKSUMS = {
@@ -39,7 +40,6 @@ class Connection:
     client: Any
     quick_client: Any
     endpoint: str
-    attempts: int
     _regions: dict[str, str] = field(default_factory=dict)
     _file_systems: dict[str, "tuple[object, S3FileSystem]"] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -77,6 +77,12 @@ def connect() -> Connection:
         return _CONNECTIONS[key]
 
 
+def forget_connections() -> None:
+    """Let the next ``connect`` read the AWS configuration files again."""
+    with _LOCK:
+        _CONNECTIONS.clear()
+
+
 _CONNECTIONS: dict[tuple[object, ...], Connection] = {}
 _LOCK = threading.Lock()
 os.register_at_fork(after_in_child=lambda: globals().update(_LOCK=threading.Lock()))
@@ -90,18 +96,26 @@ def _connect() -> Connection:
     session = botocore.session.get_session()
     # The user's own AWS_MAX_ATTEMPTS or profile setting wins.
     attempts = int(session.get_config_variable("max_attempts") or _ATTEMPTS)
-    client = _client(session, attempts)
-    quick = _client(session, min(attempts, _ATTEMPTS_OF_A_CHECK))
-    return Connection(session, client, quick, client.meta.endpoint_url, attempts)
+    client = _client(session, attempts, _READ_SECONDS)
+    quick = _client(session, min(attempts, _ATTEMPTS_OF_A_CHECK), _READ_SECONDS_OF_A_CHECK)
+    endpoint = str(client.meta.endpoint_url)
+    if "@" in urlsplit(endpoint).netloc:
+        raise StorageError("AWS_ENDPOINT_URL holds a user name or password: take it out, S3 does not use them")
+    return Connection(session, client, quick, endpoint)
 
 
-def _client(session: Any, attempts: int) -> Any:
+def attempts_of(client: Any) -> int:
+    """How often ``client`` tries one request."""
+    return int(client.meta.config.retries["total_max_attempts"])
+
+
+def _client(session: Any, attempts: int, read_seconds: int) -> Any:
     from botocore.config import Config
 
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_READ_SECONDS,
+        read_timeout=read_seconds,
         max_pool_connections=_POOL_SIZE,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -148,7 +162,7 @@ def _file_system(connection: Connection, credentials: Any, region: str) -> "S3Fi
         force_virtual_addressing=s3_settings.get("addressing_style") == "virtual",
         connect_timeout=float(_CONNECT_SECONDS),
         request_timeout=float(_READ_SECONDS),
-        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=connection.attempts),
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=attempts_of(connection.client)),
         **_certificates(),
     )
 

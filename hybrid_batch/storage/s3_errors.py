@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 from hybrid_batch.core.errors import StorageError
 from hybrid_batch.storage.urls import split_s3
@@ -84,9 +83,8 @@ def s3_errors(url: str, right: str, action: str, endpoint: str = "", attempts: i
             raise
         bucket, key = split_s3(url)
         arn = f"arn:aws:s3:::{bucket}" + ("" if right == "s3:ListBucket" else f"/{key}")
-        why = sentence.format(
-            bucket=bucket, right=right, arn=arn, endpoint=_public(endpoint), attempts=attempts or "several"
-        )
+        facts = {"endpoint": endpoint or "of this bucket", "attempts": attempts or "several"}
+        why = sentence.format(bucket=bucket, right=right, arn=arn, **facts)
         raise StorageError(f"cannot {action} {url}: {why}{_detail(error)}") from error
 
 
@@ -109,7 +107,7 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, OSError):
         matches = [text for code, text in _BY_ARROW_TEXT.items() if code in str(error)]
         return matches[0] if matches else "the store could not be read"
-    return "the storage client failed" if kind.__module__.startswith("botocore") else None
+    return "the storage client failed" if kind.__module__.startswith(("botocore", "pyarrow")) else None
 
 
 def _detail(error: Exception) -> str:
@@ -122,9 +120,3 @@ def _detail(error: Exception) -> str:
         code_in_text = re.search(r"AWS Error (\w+) during (\w+)", str(error))
         return f" [{code_in_text[2]} {code_in_text[1]}]" if code_in_text else f" [{type(error).__name__}]"
     return f" [{type(error).__name__}]"
-
-
-def _public(endpoint: str) -> str:
-    """The endpoint without a user name or password that someone put into its URL."""
-    parts = urlsplit(endpoint)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "of this bucket"

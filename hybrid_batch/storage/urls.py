@@ -38,9 +38,7 @@ def join(url: str, *parts: str) -> str:
     names = [part.strip("/") for part in parts]
     for part, name in zip(parts, names, strict=True):
         if any(segment in ("", ".", "..") for segment in name.split("/")):
-            raise ConfigError(
-                f"path part {part!r} below {url} is not allowed: empty, '.' and '..' names are refused"
-            )
+            raise ConfigError(f"path part {part!r} below {url} is not allowed: empty, '.' and '..' names are refused")
     return "/".join([url.rstrip("/"), *names])
 
 
@@ -66,9 +64,7 @@ def _local_path(url: str) -> str:
         return os.path.normpath(unquote(rest))
     if scheme:
         hint = " (write s3:// for s3a:// and s3n://)" if scheme[1].lower() in ("s3a", "s3n") else ""
-        raise ConfigError(
-            f"{url}: scheme {scheme[1]!r} is not supported; allowed: a path, file:// and s3://{hint}"
-        )
+        raise ConfigError(f"{url}: scheme {scheme[1]!r} is not supported; allowed: a path, file:// and s3://{hint}")
     try:
         return os.path.normpath(Path(url).expanduser().absolute())
     except RuntimeError as error:
