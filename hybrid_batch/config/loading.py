@@ -12,6 +12,9 @@ from pydantic import ValidationError
 from hybrid_batch.config.job import JobConfig
 from hybrid_batch.config.messages import config_error, joined
 from hybrid_batch.config.sources import Origins, expand, merge, parse_override, read_file
+from hybrid_batch.config.tiers import ServerTier
+from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.engines.server_command import check_engine_args
 
 
 def load_config(
@@ -46,6 +49,22 @@ def _checked(data: dict[str, Any], origins: Origins, environ: Mapping[str, str])
             ]
         )
     try:
-        return JobConfig.model_validate(data)
+        config = JobConfig.model_validate(data)
     except ValidationError as error:
         raise config_error(error, data, origins) from None
+    if refused := _refused_flags(config, origins):
+        raise joined(refused)
+    return config
+
+
+def _refused_flags(config: JobConfig, origins: Origins) -> list[str]:
+    """What the engine room says against flags of its servers, so that no night starts with one."""
+    lines = []
+    for name, tier in config.tiers.by_name().items():
+        for flag, value in tier.engine_args.items() if isinstance(tier, ServerTier) else ():
+            try:
+                check_engine_args(name, {flag: value})
+            except ConfigError as error:
+                source = origins.of(("tiers", name, "engine_args", flag))
+                lines.append(f"{source}: {error}" if source else str(error))
+    return lines

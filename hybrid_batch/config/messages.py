@@ -29,8 +29,8 @@ from hybrid_batch.core.errors import ConfigError
 _FOLLOW_UP: Final = "default_factory_not_called"
 """Said of a default that depends on a field that is wrong itself."""
 
-_OWN_WORDS: Final = frozenset({"engine_args", "keep"})
-"""Fields whose validators say more than what is allowed in general."""
+_OWN_WORDS: Final = frozenset({"keep"})
+"""Fields whose validator says more than what is allowed in general."""
 
 _LONGEST_VALUE: Final = 120
 

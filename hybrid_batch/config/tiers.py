@@ -24,30 +24,7 @@ from hybrid_batch.config.fields import (
 from hybrid_batch.core.cost import EngineTimePrice, Price, TokenPrice
 from hybrid_batch.engines.base import EndpointRecipe, ServerRecipe
 
-ENGINE_SCALAR = str | Int | float | bool
-
-OWN_FIELD: Final = {
-    "dtype": "dtype",
-    "max_model_len": "max_model_len",
-    "max_num_seqs": "max_num_seqs",
-    "model": "model",
-    "tensor_parallel_size": "tensor_parallel",
-    "trust_remote_code": "trust_remote_code",
-}
-"""Flags of the server that have a field of their own; ``engine_args`` may not set them a second time."""
-
-_OURS: Final = frozenset({"api_key", "host", "port", "served_model_name"})
-"""Flags that the job sets itself: the server listens on loopback, on a free port, with a random key."""
-
-
-def _engine_args(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    for key in value:
-        name = key.removeprefix("--").replace("-", "_")
-        if name in OWN_FIELD:
-            raise ValueError(f"{key!r} has a field of its own; write {OWN_FIELD[name]} beside engine_args instead")
-        if name in _OURS:
-            raise ValueError(f"{key!r} is set by the job itself and cannot be changed")
-    return value
+EngineScalar = str | Int | float | bool
 
 
 class _Tier(Section):
@@ -79,8 +56,7 @@ class ServerTier(_Tier):
     ] = "auto"
     trust_remote_code: Annotated[bool, Field(description="true or false")] = False
     engine_args: Annotated[
-        dict[str, ENGINE_SCALAR],
-        AfterValidator(_engine_args),
+        dict[str, EngineScalar],
         Field(description="flags of the server: names with text, numbers, true or false"),
     ] = Field(default_factory=dict)
     env: Annotated[Texts, Field(description="environment variables of the server: names with text")] = Field(
