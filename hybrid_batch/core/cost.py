@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Final
+from typing import Any, Final
 
 from hybrid_batch.core.records import Receipt, Usage, total_usage
 from hybrid_batch.core.routing import LARGE, SMALL
@@ -65,6 +65,34 @@ class TierCost:
         if self.usd is None or not self.usage.rows:
             return None
         return quantize_usd(self.usd * 1000 / self.usage.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, amounts as decimal strings; :meth:`from_dict` is the inverse."""
+        return {
+            "tier": self.tier,
+            "model": self.model,
+            "price": None if self.price is None else {key: str(value) for key, value in asdict(self.price).items()},
+            "usage": asdict(self.usage),
+            "time": asdict(self.time),
+            "usd": None if self.usd is None else str(self.usd),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TierCost:
+        """Raises ``KeyError`` or ``TypeError`` when ``data`` is not a tier's cost."""
+        return cls(
+            tier=data["tier"],
+            model=data["model"],
+            price=None if data["price"] is None else _price_from_dict(data["price"]),
+            usage=Usage(**data["usage"]),
+            time=EngineTime(**data["time"]),
+            usd=None if data["usd"] is None else Decimal(data["usd"]),
+        )
+
+
+def _price_from_dict(data: Mapping[str, str]) -> Price:
+    amounts = {key: Decimal(value) for key, value in data.items()}
+    return EngineTimePrice(**amounts) if "usd_per_engine_hour" in amounts else TokenPrice(**amounts)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Tally:
 def tally(rows_in: int, planned: Iterable[ShardId], receipts: Sequence[Receipt]) -> Tally:
     """Compare what was planned with what was committed.
 
-    Raises ``ValueError`` if a shard has two receipts or one that was never planned: a broken run, not an unfinished one.
+    Raises ``ValueError`` if a shard has two receipts, or if one was never planned: that run is broken, not unfinished.
     """
     expected = set(planned)
     done = [receipt.shard for receipt in receipts]

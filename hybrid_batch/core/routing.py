@@ -49,7 +49,10 @@ Policy = ThresholdPolicy | SmallSharePolicy
 
 @dataclass(frozen=True)
 class ScoreHistogram:
-    """The night's scores: distinct ``micros`` (ascending; negative keys above) and ``rows`` of each, both int64 ``[n]``."""
+    """The night's scores: distinct ``micros`` (ascending; negative keys as above) and ``rows`` of each.
+
+    Both are int64 ``[n]``.
+    """
 
     micros: np.ndarray
     rows: np.ndarray
@@ -57,6 +60,14 @@ class ScoreHistogram:
     @property
     def total(self) -> int:
         return int(self.rows.sum())
+
+    def coarse(self, bins: int = 100) -> ScoreHistogram:
+        """The same rows in ``bins`` equal steps of score, each at its lower edge; rows without a score are left out."""
+        width = GRID // bins
+        scored = self.micros >= 0
+        edges = np.minimum(self.micros[scored] // width, bins - 1)
+        rows = np.bincount(edges, weights=self.rows[scored], minlength=bins).astype(np.int64)
+        return ScoreHistogram(np.arange(bins, dtype=np.int64) * width, rows)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ async def _worker(
 
 
 def results_table(shard: pa.Table, answers: Sequence[ChatAnswer], tier: str, model: str | None) -> pa.Table:
-    """Results of a shard: its rows with their answers, in order.  Raises ``ValueError`` unless there is one for each."""
+    """Results of a shard: its rows with their answers, in order.  Raises ``ValueError`` if any is missing."""
     if len(answers) != shard.num_rows:
         raise ValueError(f"{len(answers)} answers for {shard.num_rows} rows")
     own = {

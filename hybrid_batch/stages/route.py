@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -106,7 +107,7 @@ def split_runs(batches: Iterator[pa.RecordBatch], column: str) -> Iterator[tuple
     for batch in batches:
         values = batch[column].to_numpy()
         edges = [0, *(np.flatnonzero(np.diff(values)) + 1), len(values)]
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             if start == stop:
                 continue
             if pieces and values[start] != current:

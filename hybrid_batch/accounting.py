@@ -1,0 +1,103 @@
+"""The end of a run: count what was committed, write the reports, and last of all the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from hybrid_batch.core.cost import Counterfactual, Price, TierCost, all_large, tier_costs, total_usd
+from hybrid_batch.core.errors import StorageError
+from hybrid_batch.core.manifest import build_manifest, tally
+from hybrid_batch.core.plan import Plan
+from hybrid_batch.core.records import Receipt
+from hybrid_batch.ledger import Ledger, Routing
+from hybrid_batch.outcome import RunOutcome
+from hybrid_batch.parquet import to_parquet
+from hybrid_batch.reports.cost_table import cost_table
+from hybrid_batch.reports.html import render_report
+from hybrid_batch.spark import jobs
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Prices = Mapping[str, Price | None]
+
+
+def account(
+    spark: SparkSession, ledger: Ledger, plan: Plan, routing: Routing, models: Mapping[str, str], prices: Prices
+) -> RunOutcome:
+    """Prove that every row has its result, write dead letters and reports, commit the manifest.
+
+    Raises ``StorageError`` if a planned shard is missing or rows in and rows out differ.
+    """
+    receipts = ledger.receipts(ledger.committed())
+    rows = tally(sum(routing.rows().values()), routing.shards, receipts)
+    if not rows.complete:
+        raise StorageError(
+            f"{ledger.layout.results_folder}: {rows.rows_out:,} result rows for {rows.rows_in:,} queries, "
+            f"{len(rows.missing):,} shards are missing; run the same command again"
+        )
+    if failed := [receipt.shard for receipt in receipts if receipt.errors]:
+        jobs.write_dead_letters(spark, ledger.layout, failed)
+    costs = tier_costs(receipts, models, prices)
+    counterfactual = all_large(costs)
+    manifest = _manifest(ledger, plan, routing, receipts, costs, counterfactual)
+    outcome = _outcome(ledger, manifest)
+    ledger.put_report(ledger.layout.cost_report, to_parquet(cost_table(outcome)))
+    ledger.put_report(ledger.layout.html_report, render_report(outcome, routing.histogram).encode())
+    return _outcome(ledger, ledger.commit_manifest(manifest))
+
+
+def finished_outcome(ledger: Ledger, manifest: Mapping[str, Any]) -> RunOutcome:
+    """The outcome of a run that was finished before, from its manifest alone."""
+    return _outcome(ledger, manifest, already_finished=True)
+
+
+def _manifest(
+    ledger: Ledger,
+    plan: Plan,
+    routing: Routing,
+    receipts: list[Receipt],
+    costs: list[TierCost],
+    counterfactual: Counterfactual,
+) -> dict[str, Any]:
+    spent = total_usd(costs)
+    figures = {
+        "threshold": routing.decision.threshold,
+        "cost_advantage": routing.decision.cost_advantage,
+        "rejected_rows": routing.decision.rejected,
+        "usd": None if spent is None else str(spent),
+        "all_large_usd": None if counterfactual.usd is None else str(counterfactual.usd),
+        "all_large_method": counterfactual.method,
+        "tiers": [cost.to_dict() for cost in costs],
+        "versions": dict(plan.versions),
+    }
+    layout = ledger.layout
+    objects = {
+        "plan": layout.plan,
+        "routing": layout.routing,
+        "results": layout.results_folder,
+        "receipts": layout.receipts_folder,
+        "dead_letters": layout.dead_letters_folder,
+        "cost_report": layout.cost_report,
+        "html_report": layout.html_report,
+    }
+    relative = {role: url.removeprefix(f"{layout.root}/") for role, url in objects.items()}
+    return build_manifest(
+        run_id=plan.run_id, fingerprint=plan.fingerprint, receipts=receipts, figures=figures, objects=relative
+    )
+
+
+def _outcome(ledger: Ledger, manifest: Mapping[str, Any], *, already_finished: bool = False) -> RunOutcome:
+    usd = manifest["all_large_usd"]
+    return RunOutcome(
+        layout=ledger.layout,
+        costs=tuple(TierCost.from_dict(cost) for cost in manifest["tiers"]),
+        counterfactual=Counterfactual(None if usd is None else Decimal(usd), manifest["all_large_method"]),
+        threshold=manifest["threshold"],
+        cost_advantage=manifest["cost_advantage"],
+        rejected_rows=manifest["rejected_rows"],
+        manifest=manifest,
+        already_finished=already_finished,
+    )

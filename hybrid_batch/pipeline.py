@@ -1,0 +1,213 @@
+"""The story of one run: plan, score, route, generate, account.
+
+Each step looks at what is committed, does what is missing, and commits it.  Starting a run, resuming it and finding
+it finished are therefore the same call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hybrid_batch import accounting, watch
+from hybrid_batch.config import JobConfig
+from hybrid_batch.core.errors import RowErrorRateError
+from hybrid_batch.core.fingerprint import fingerprint
+from hybrid_batch.core.layout import RunLayout
+from hybrid_batch.core.plan import Plan, run_id
+from hybrid_batch.core.progress import Observer
+from hybrid_batch.core.records import ShardId
+from hybrid_batch.core.routing import REJECTED, decide
+from hybrid_batch.identity import identity_of, router_fingerprint, versions
+from hybrid_batch.ledger import Ledger, Routing
+from hybrid_batch.outcome import RunOutcome
+from hybrid_batch.spark import jobs, tasks
+from hybrid_batch.spark.session import local_slots, spark_session, submitted
+from hybrid_batch.spark.source import InputPlan, plan_input
+from hybrid_batch.status import status
+from hybrid_batch.storage import is_remote, join, normalise, open_store
+
+__all__ = ["Job", "check_error_rate", "dry_run", "run", "status"]
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@dataclass(frozen=True)
+class Job:
+    """One start of a run: what was asked for, what is there, who watches."""
+
+    config: JobConfig
+    source: InputPlan
+    plan: Plan
+    ledger: Ledger
+    observer: Observer
+
+    @property
+    def layout(self) -> RunLayout:
+        return self.ledger.layout
+
+    @property
+    def log_folder(self) -> Path:
+        return log_folder(self.config, self.layout)
+
+
+def run(config: JobConfig, observer: Observer) -> RunOutcome:
+    """Start, resume or find finished the run that ``config`` describes.
+
+    Raises ``InputError``, ``ConfigError`` or ``RunConflictError`` before any model is loaded, ``InfrastructureError``
+    when something outside failed: then the same call goes on where this one stopped.
+    """
+    source = plan_input(config.input.to_spec())
+    plan = draft_plan(config, source)
+    ledger = Ledger(RunLayout.of(normalise(config.run.output), plan.run_id))
+    if (manifest := ledger.manifest()) is not None:
+        return accounting.finished_outcome(ledger, manifest)
+    open_store(ledger.layout.root).check_writable(normalise(config.run.output))
+    job = Job(config, source, ledger.commit_plan(plan), ledger, observer)
+    observer.note(f"run {plan.run_id}: {len(source.files):,} input files, {source.bytes / 1e6:,.1f} MB")
+    spark_log = job.log_folder / "spark.log"
+    if not submitted():
+        observer.note(f"logs of Spark and the engines: {job.log_folder}")
+    with spark_session(
+        app_name=f"{config.spark.app_name} {plan.run_id}",
+        master=config.spark.master,
+        conf=config.spark.conf,
+        log_file=spark_log,
+    ) as spark:
+        routing = _route(spark, job, _score(spark, job))
+        for tier in (REJECTED, *config.tiers.by_name()):
+            _generate(spark, job, routing, tier)
+        return accounting.account(spark, job.ledger, job.plan, routing, models(config), prices(config))
+
+
+def dry_run(config: JobConfig, observer: Observer) -> None:
+    """Say what :func:`run` would do; nothing is written, no model and no Spark is started."""
+    source = plan_input(config.input.to_spec())
+    ledger = Ledger(RunLayout.of(normalise(config.run.output), draft_plan(config, source).run_id))
+    rows = "an unknown number of" if source.rows is None else f"{source.rows:,}"
+    observer.note(f"would read {rows} queries from {len(source.files):,} files, {source.bytes / 1e6:,.1f} MB")
+    observer.note(f"would score them in {len(source.splits):,} parts with the router {config.router.path}")
+    if ledger.manifest() is not None:
+        observer.note(f"run {ledger.layout.run_id} is finished already: nothing would be done")
+    elif (plan := ledger.plan()) is not None:
+        done = len(ledger.committed())
+        observer.note(f"would resume run {plan.run_id}: {done:,} shards are committed")
+    else:
+        observer.note(f"would start run {ledger.layout.run_id} in {ledger.layout.root}")
+
+
+def check_error_rate(outcome: RunOutcome, max_error_rate: float) -> None:
+    """Raises ``RowErrorRateError`` if a larger share of the rows failed; everything is committed all the same."""
+    rows, failed = outcome.manifest["rows"], outcome.manifest["failed_rows"]
+    if rows and failed / rows > max_error_rate:
+        raise RowErrorRateError(
+            f"{failed:,} of {rows:,} rows failed ({failed / rows:.1%}), allowed by run.max_error_rate are "
+            f"{max_error_rate:.1%}; they are in {outcome.layout.dead_letters_folder}"
+        )
+
+
+def draft_plan(config: JobConfig, source: InputPlan) -> Plan:
+    """The plan that a first start would commit."""
+    identity = identity_of(config, source)
+    return Plan(
+        run_id=run_id(config.run.name, config.run.date, identity),
+        fingerprint=fingerprint(identity),
+        identity=identity,
+        splits=source.splits,
+        shard_rows=config.shards.rows,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        config=config.redacted(),
+        versions=versions(),
+    )
+
+
+def models(config: JobConfig) -> dict[str, str]:
+    """Display name of each tier's model."""
+    return {name: tier.model.rstrip("/").rsplit("/", 1)[-1] for name, tier in config.tiers.by_name().items()}
+
+
+def prices(config: JobConfig) -> accounting.Prices:
+    """Price of each tier."""
+    return {name: tier.price() for name, tier in config.tiers.by_name().items()}
+
+
+def log_folder(config: JobConfig, layout: RunLayout) -> Path:
+    """Where the driver's logs go: as configured, else beside a local run, else the working directory."""
+    if config.run.log_dir:
+        return Path(config.run.log_dir) / layout.run_id
+    if is_remote(layout.root):
+        return Path.cwd() / "logs" / layout.run_id
+    return Path(join(normalise(config.run.output), "logs", layout.run_id))
+
+
+def _score(spark: SparkSession, job: Job) -> Sequence[int]:
+    """Score what is not scored yet -> the numbers of all parts."""
+    splits = job.plan.splits
+    missing = sorted({split.number for split in splits} - job.ledger.scored_parts())
+    if missing:
+        rows = jobs.check_ids(spark, splits, job.config.input.to_spec())
+        task = tasks.ScoreTask(
+            layout=job.layout,
+            splits=splits,
+            spec=job.config.input.to_spec(),
+            kept=job.source.kept,
+            router_path=normalise(job.config.router.path),
+            router_fingerprint=router_fingerprint(job.config.router.path),
+            threads=1 if local_slots(job.config.spark.master) else None,
+        )
+        with watch.watched(job.observer, watch.score_look(job.ledger, splits, rows)):
+            jobs.score(spark, task, missing)
+    return [split.number for split in splits]
+
+
+def _route(spark: SparkSession, job: Job, parts: Sequence[int]) -> Routing:
+    """Decide the threshold and write the shards that are not written yet."""
+    routing = job.ledger.routing() or job.ledger.commit_routing(_decide(spark, job, parts))
+    decision = routing.decision
+    job.observer.note(
+        f"threshold {decision.threshold:.6f}: {decision.small:,} queries to small, {decision.large:,} to large"
+        + (f", {decision.rejected:,} refused" if decision.rejected else "")
+    )
+    shards = routing.shards
+    written = job.ledger.routed()
+    missing = frozenset(number for number, shard in enumerate(shards) if shard not in written)
+    if missing:
+        task = tasks.RouteTask(job.layout, parts, decision.threshold_micros, routing.ranges, missing)
+        jobs.write_shards(spark, task, shards, job.source.kept)
+    return routing
+
+
+def _decide(spark: SparkSession, job: Job, parts: Sequence[int]) -> Routing:
+    histogram = jobs.count_scores(spark, job.layout, parts)
+    decision = decide(job.config.policy.to_policy(), histogram)
+    ranges = jobs.place_shards(spark, job.layout, parts, decision, job.plan.shard_rows)
+    return Routing(decision, ranges, histogram.coarse())
+
+
+def _generate(spark: SparkSession, job: Job, routing: Routing, tier: str) -> None:
+    """Answer the shards of ``tier`` that are not committed yet."""
+    shards = [shard for shard in routing.shards if shard.tier == tier]
+    missing = _missing(shards, job.ledger)
+    if not missing:
+        return
+    local = local_slots(job.config.spark.master) is not None
+    task = tasks.GenerateTask(
+        layout=job.layout,
+        shards=shards,
+        recipe=None if tier == REJECTED else job.config.tiers.by_name()[tier].recipe(tier),
+        sampling=job.config.sampling.to_sampling(),
+        system_prompt=job.config.prompt.system,
+        log_folder=str(job.log_folder) if local else None,
+    )
+    look = watch.generate_look(job.ledger, tier, routing.rows()[tier], models(job.config), prices(job.config))
+    with watch.watched(job.observer, look):
+        jobs.generate(spark, task, missing)
+
+
+def _missing(shards: Sequence[ShardId], ledger: Ledger) -> list[int]:
+    committed = ledger.committed()
+    return [index for index, shard in enumerate(shards) if shard not in committed]

@@ -1,0 +1,112 @@
+"""What lives longer than a task on an executor: the router in its Python worker, the engine beside it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import psutil
+from filelock import FileLock
+
+from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.engines.base import EndpointRecipe, EngineHandle, EngineRecipe, Generator, Scorer, ServerRecipe
+from hybrid_batch.storage import is_remote, normalise, open_store
+
+TASKS_PER_ENGINE = 2
+"""Tasks that feed one engine: the next shard flows while the tail of the last one drains."""
+
+LOCAL_RETRY_BUDGET_S = 60.0
+"""How long a task waits for an overloaded engine of its own."""
+
+
+def owner() -> psutil.Process:
+    """The process whose end is the executor's end: its Java process; outside Spark, the parent."""
+    process = psutil.Process()
+    for ancestor in process.parents():
+        if ancestor.name().startswith("java"):
+            return ancestor
+    return process.parent() or process
+
+
+def executor_home() -> Path:
+    """A private folder of this executor, the same for all its Python workers."""
+    process = owner()
+    home = scratch() / f"executor-{process.pid}-{int(process.create_time() * 100)}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    return home
+
+
+def scratch() -> Path:
+    """A private folder of this user on this machine."""
+    folder = Path(tempfile.gettempdir()) / f"hybrid-batch-{re.sub(r'[^A-Za-z0-9_-]', '_', getpass.getuser())}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+@lru_cache(maxsize=1)
+def router(path: str, fingerprint: str, threads: int | None) -> Scorer:
+    """The router at ``path``, loaded once for each Python worker.  ``fingerprint`` is that of its card."""
+    from hybrid_batch.engines.router import load_router
+
+    folder = _fetch(path, fingerprint) if is_remote(path) else Path(normalise(path))
+    return load_router(folder, threads=threads)
+
+
+def _fetch(url: str, fingerprint: str) -> Path:
+    """A local copy of the artefact folder at ``url``, made once for each machine."""
+    folder = scratch() / f"router-{fingerprint}"
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            store = open_store(url)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+                for item in store.list(url):
+                    target = Path(temporary) / "router" / item.url.removeprefix(f"{url}/")
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(store.read(item.url))
+                (Path(temporary) / "router").rename(folder)
+    return folder
+
+
+@contextmanager
+def leased(recipe: EngineRecipe, log_folder: str | None) -> Iterator[EngineHandle]:
+    """The engine that answers ``recipe`` here: found, started or remote, and kept up for the length of the block."""
+    if isinstance(recipe, EndpointRecipe):
+        yield _endpoint(recipe)
+        return
+    from hybrid_batch.engines.vllm_server import attached
+
+    with attached(recipe, executor_home(), owner().pid, Path(log_folder or Path.cwd())) as engine:
+        yield engine
+
+
+def client(recipe: EngineRecipe, engine: EngineHandle) -> Generator:
+    """A client that fills this task's window of ``engine``."""
+    from hybrid_batch.engines.chat_client import ChatClient
+
+    budget = recipe.retry_budget_s if isinstance(recipe, EndpointRecipe) else LOCAL_RETRY_BUDGET_S
+    return ChatClient(
+        engine, concurrency=window(recipe), request_timeout_s=recipe.request_timeout_s, retry_budget_s=budget
+    )
+
+
+def window(recipe: EngineRecipe) -> int:
+    """Requests that one task keeps under way.
+
+    Each of the tasks of an engine may fill it alone: near the end only one is left.
+    """
+    return recipe.max_num_seqs if isinstance(recipe, ServerRecipe) else recipe.concurrency
+
+
+def _endpoint(recipe: EndpointRecipe) -> EngineHandle:
+    key = os.environ.get(recipe.api_key_env) if recipe.api_key_env else None
+    if recipe.api_key_env and not key:
+        raise ConfigError(
+            f"tiers.{recipe.tier}.api_key_env: the variable {recipe.api_key_env} is not set on {os.uname().nodename}"
+        )
+    return EngineHandle(f"endpoint:{recipe.base_url}", recipe.base_url, recipe.model, api_key=key)

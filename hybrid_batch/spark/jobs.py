@@ -1,0 +1,156 @@
+"""The Spark jobs of a run, as the driver sees them: each takes what is left to do and returns what it learnt."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from hybrid_batch.core.errors import HybridBatchError, InputError, SparkError
+from hybrid_batch.core.inputs import InputSpec, Split
+from hybrid_batch.core.layout import RunLayout
+from hybrid_batch.core.records import ShardId
+from hybrid_batch.core.routing import TIERS, RoutingDecision, ScoreHistogram
+from hybrid_batch.spark import tasks
+from hybrid_batch.spark.failures import cause_of
+from hybrid_batch.stages.route import ShardRanges, plan_ranges
+from hybrid_batch.tables import INPUT_IDS, KEY_SAMPLE, SCORE_COUNTS, SCORED, TASK_DONE, with_kept
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+Task = Callable[[int], Iterator[pa.RecordBatch]]
+
+SAMPLE_KEYS_PER_SHARD: Final = 16
+FULL_SAMPLE_ROWS: Final = 200_000
+"""Nights up to this size are cut into shards by all their keys, so every shard has its full size."""
+
+
+def run_units(spark: SparkSession, task: Task, units: Sequence[int], schema: pa.Schema) -> DataFrame:
+    """A DataFrame of what ``task`` yields for each of ``units``; one Spark task for each unit."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    numbers = list(units)
+
+    def body(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for index in batch["id"].to_pylist():
+                yield from task(numbers[index])
+
+    indices = spark.range(0, len(numbers), 1, max(1, len(numbers)))
+    return indices.mapInArrow(body, from_arrow_schema(schema))
+
+
+def collect(frame: DataFrame) -> pa.Table:
+    """Run ``frame``.  Raises the task's own error where it is one of ours, else ``SparkError`` with the cause."""
+    with _own_errors():
+        return frame.toArrow()
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except HybridBatchError:
+        raise
+    except (PySparkException, Py4JError) as error:
+        raise cause_of(str(error)) or SparkError(f"a Spark job failed: {_first_line(str(error))}") from error
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no message")
+
+
+def check_ids(spark: SparkSession, splits: Sequence[Split], spec: InputSpec) -> int:
+    """Rows of the input.  Raises ``InputError`` if an id is null or stands there twice, naming the places."""
+    from pyspark.sql import functions as F  # noqa: N812
+
+    ids = run_units(spark, tasks.IdsTask(splits, spec), range(len(splits)), INPUT_IDS)
+    place = F.struct("split", "row")
+    groups = ids.groupBy("id_hash").agg(F.count("*").alias("n"), F.min(place).alias("a"), F.max(place).alias("b"))
+    found = collect(
+        groups.agg(
+            F.sum("n").alias("rows"),
+            F.sum((F.col("n") > 1).cast("long")).alias("doubled"),
+            F.min(F.when(F.col("n") > 1, F.struct("a", "b"))).alias("first"),
+        )
+    ).to_pylist()[0]
+    if found["doubled"]:
+        first, second = found["first"]["a"], found["first"]["b"]
+        raise InputError(
+            f"column {spec.id_column!r}: {found['doubled']:,} ids stand there more than once; the first: "
+            f"{splits[first['split']].url} row {first['row']} and {splits[second['split']].url} row {second['row']} "
+            "(rows count from 0)"
+        )
+    return found["rows"] or 0
+
+
+def score(spark: SparkSession, task: tasks.ScoreTask, missing: Sequence[int]) -> None:
+    """Score the splits in ``missing`` and commit each as one part."""
+    collect(run_units(spark, task, missing, TASK_DONE))
+
+
+def count_scores(spark: SparkSession, layout: RunLayout, parts: Sequence[int]) -> ScoreHistogram:
+    """The night's scores, exactly."""
+    counts = run_units(spark, tasks.CountScoresTask(layout, parts), range(len(parts)), SCORE_COUNTS)
+    table = collect(counts.groupBy("micros").sum("rows").withColumnRenamed("sum(rows)", "rows").sort("micros"))
+    return ScoreHistogram(np.asarray(table["micros"]), np.asarray(table["rows"]))
+
+
+def place_shards(
+    spark: SparkSession, layout: RunLayout, parts: Sequence[int], decision: RoutingDecision, shard_rows: int
+) -> ShardRanges:
+    """Cut each tier's rows, in key order, into shards of about ``shard_rows`` rows."""
+    rows = dict(zip(TIERS, (decision.small, decision.large, decision.rejected), strict=True))
+    total = sum(rows.values())
+    shards = sum(-(-count // shard_rows) for count in rows.values())
+    rate = 1.0 if total <= FULL_SAMPLE_ROWS else min(1.0, SAMPLE_KEYS_PER_SHARD * shards / total)
+    task = tasks.SampleKeysTask(layout, parts, decision.threshold_micros, rate)
+    sample = collect(run_units(spark, task, range(len(parts)), KEY_SAMPLE))
+    keys: defaultdict[str, list[str]] = defaultdict(list)
+    for tier, key in zip(sample["tier"].to_pylist(), sample["key"].to_pylist(), strict=True):
+        keys[tier].append(key)
+    return ShardRanges({tier: _ranges(keys[tier], rows[tier], shard_rows) for tier in TIERS})
+
+
+def _ranges(keys: Sequence[str], rows: int, shard_rows: int) -> list[str]:
+    # A tier so small that the sample missed it is one shard, which takes every key.
+    return plan_ranges(keys, rows, shard_rows) or ([""] if rows else [])
+
+
+def write_shards(
+    spark: SparkSession,
+    task: tasks.RouteTask,
+    shards: Sequence[ShardId],
+    kept: Iterable[pa.Field],
+) -> None:
+    """Shuffle all rows to their shards and write the ones in ``task.missing``; ``shards`` in the order of numbers."""
+    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    schema = with_kept(SCORED, [*kept, pa.field("shard", pa.int64(), nullable=False)])
+    rows = run_units(spark, task, range(len(task.parts)), schema)
+    partitions = min(len(task.missing), int(spark.conf.get("spark.sql.shuffle.partitions", "200") or 200))
+    text = F.coalesce("messages", "prompt")
+    ordered = rows.repartitionById(partitions, (F.col("shard") % partitions).cast("int")).sortWithinPartitions(
+        "shard", text, "query_id"
+    )
+    write: Any = tasks.WriteShardsTask(task.layout, shards)
+    collect(ordered.mapInArrow(write.__call__, from_arrow_schema(TASK_DONE)))
+
+
+def generate(spark: SparkSession, task: tasks.GenerateTask, missing: Sequence[int]) -> None:
+    """Answer the shards in ``missing`` (indices into ``task.shards``) and commit each."""
+    collect(run_units(spark, task, missing, TASK_DONE))
+
+
+def write_dead_letters(spark: SparkSession, layout: RunLayout, shards: Sequence[ShardId]) -> None:
+    """Write the failed rows of ``shards``."""
+    collect(run_units(spark, tasks.DeadLettersTask(layout, shards), range(len(shards)), TASK_DONE))

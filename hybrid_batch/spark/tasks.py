@@ -1,0 +1,245 @@
+"""What one Spark task does: the bodies that run on the executors.
+
+Each body takes one unit of work and is safe to repeat: it writes by put-if-absent, to a path that the unit alone
+decides, so a retried, speculative or late task changes nothing.  Bodies are built from small picklable values;
+models, stores and clients are made where they run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, MutableSequence, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from hybrid_batch.core.errors import EngineDiedError
+from hybrid_batch.core.inputs import InputSpec, Split
+from hybrid_batch.core.layout import RunLayout
+from hybrid_batch.core.records import ShardId
+from hybrid_batch.core.routing import REJECTED, TIERS
+from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, EngineRecipe, Sampling
+from hybrid_batch.ledger import Ledger
+from hybrid_batch.parquet import from_parquet, to_parquet
+from hybrid_batch.spark import executor
+from hybrid_batch.spark.readers import read_ids, read_split
+from hybrid_batch.stages import generate, route
+from hybrid_batch.stages.score import score_batch
+from hybrid_batch.storage import open_store, reading
+from hybrid_batch.tables import DEAD_LETTERS, INPUT_IDS, KEY_SAMPLE, SCORE_COUNTS, SCORED, TASK_DONE, with_kept
+
+ENGINE_RESTARTS: Final = 3
+"""Engine deaths that one shard survives before its task fails and Spark runs it elsewhere."""
+
+
+def _done(unit: int, committed: bool, rows: int) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([{"unit": unit, "committed": committed, "rows": rows}], schema=TASK_DONE)
+
+
+@dataclass(frozen=True)
+class IdsTask:
+    """Reads a split's ids -> a 128-bit hash of each, with its place."""
+
+    splits: Sequence[Split]
+    spec: InputSpec
+
+    def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
+        split = self.splits[unit]
+        row = split.first_row
+        for ids in read_ids(split, self.spec):
+            hashes = [xxhash.xxh3_128_digest(value.encode()) for value in ids.to_pylist()]
+            columns = [
+                pa.array(hashes, pa.binary()),
+                pa.repeat(unit, len(ids)).cast(pa.int64()),
+                pa.array(range(row, row + len(ids)), pa.int64()),
+            ]
+            row += len(ids)
+            yield pa.RecordBatch.from_arrays(columns, schema=INPUT_IDS)
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """Scores one split and commits it as one part of the scored table."""
+
+    layout: RunLayout
+    splits: Sequence[Split]
+    spec: InputSpec
+    kept: Sequence[pa.Field]
+    router_path: str
+    router_fingerprint: str
+    threads: int | None
+
+    def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
+        split = self.splits[unit]
+        schema = with_kept(SCORED, self.kept)
+        scorer = executor.router(self.router_path, self.router_fingerprint, self.threads)
+        batches = [score_batch(batch, scorer, schema) for batch in read_split(split, self.spec, self.kept)]
+        table = pa.Table.from_batches(batches, schema=schema)
+        committed = open_store(self.layout.root).put_if_absent(self.layout.scored(split.number), to_parquet(table))
+        yield _done(unit, committed, table.num_rows)
+
+
+@dataclass(frozen=True)
+class CountScoresTask:
+    """Counts the scores of one part."""
+
+    layout: RunLayout
+    parts: Sequence[int]
+
+    def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
+        for batch in _read_batches(self.layout.scored(self.parts[unit]), ["score", "error_kind"]):
+            micros, rows = np.unique(route.score_keys(batch), return_counts=True)
+            yield pa.RecordBatch.from_arrays([pa.array(micros), pa.array(rows.astype(np.int64))], schema=SCORE_COUNTS)
+
+
+@dataclass(frozen=True)
+class SampleKeysTask:
+    """Samples the sort keys of one part, by tier, to place the borders between shards."""
+
+    layout: RunLayout
+    parts: Sequence[int]
+    threshold_micros: int
+    rate: float
+
+    def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
+        columns = ["query_id", "prompt", "messages", "score", "error_kind"]
+        for batch in _read_batches(self.layout.scored(self.parts[unit]), columns):
+            rows = route.sampled(batch, self.rate)
+            names = np.array(TIERS)[route.tier_names(rows, self.threshold_micros)]
+            yield pa.RecordBatch.from_arrays([pa.array(names, pa.string()), route.sort_keys(rows)], schema=KEY_SAMPLE)
+
+
+@dataclass(frozen=True)
+class RouteTask:
+    """Reads one part -> its rows with the number of their shard in ``shard``."""
+
+    layout: RunLayout
+    parts: Sequence[int]
+    threshold_micros: int
+    ranges: route.ShardRanges
+    missing: frozenset[int]
+
+    def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
+        for batch in _read_batches(self.layout.scored(self.parts[unit]), None):
+            numbers = route.shard_numbers(batch, self.threshold_micros, self.ranges)
+            rows = batch.append_column("shard", pa.array(numbers, pa.int64()))
+            if len(self.missing) == self.ranges.total:
+                yield rows
+            else:
+                yield rows.filter(pa.array([number in self.missing for number in numbers], pa.bool_()))
+
+
+@dataclass(frozen=True)
+class WriteShardsTask:
+    """Writes sorted rows, of one or more whole shards, as one object each."""
+
+    layout: RunLayout
+    shards: Sequence[ShardId]
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        store = open_store(self.layout.root)
+        for number, rows in route.split_runs(batches, "shard"):
+            data = to_parquet(rows.drop_columns(["shard"]))
+            committed = store.put_if_absent(self.layout.routed(self.shards[number]), data)
+            yield _done(number, committed, rows.num_rows)
+
+
+@dataclass(frozen=True)
+class GenerateTask:
+    """Answers one shard and commits it.  ``recipe`` is None for the rejected tier, which no model sees."""
+
+    layout: RunLayout
+    shards: Sequence[ShardId]
+    recipe: EngineRecipe | None
+    sampling: Sampling
+    system_prompt: str | None
+    log_folder: str | None = field(default=None)
+
+    def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
+        shard = self.shards[unit]
+        rows = from_parquet(open_store(self.layout.root).read(self.layout.routed(shard)))
+        started = time.time_ns() // 1000
+        if self.recipe is None or shard.tier == REJECTED:
+            answers, engine = generate.refused_answers(rows), None
+        else:
+            requests = generate.requests_of(rows, self.sampling, self.system_prompt)
+            started, answers, engine = _answer(requests, self.recipe, self.log_folder)
+        receipt = generate.make_receipt(
+            shard.tier,
+            shard.number,
+            answers,
+            started_us=started,
+            finished_us=time.time_ns() // 1000,
+            engine=engine,
+        )
+        model = engine.model if engine else None
+        results = generate.results_table(rows, answers, shard.tier, model)
+        committed = Ledger(self.layout).commit_results(results, receipt)
+        yield _done(unit, committed, rows.num_rows)
+
+
+@dataclass(frozen=True)
+class DeadLettersTask:
+    """Writes the failed rows of one committed shard, with their prompts, where a person or a retry finds them."""
+
+    layout: RunLayout
+    shards: Sequence[ShardId]
+
+    def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
+        shard, store = self.shards[unit], open_store(self.layout.root)
+        rows = from_parquet(store.read(self.layout.routed(shard)))
+        results = from_parquet(store.read(self.layout.results(shard)))
+        if not rows["query_id"].equals(results["query_id"]):
+            raise ValueError(f"{self.layout.results(shard)}: its rows are not those of the routed shard")
+        columns = {name: rows[name] for name in DEAD_LETTERS.names if name in rows.schema.names}
+        columns |= {name: results[name] for name in ("tier", "error_kind", "error_message")}
+        failed = pa.table(columns).select(DEAD_LETTERS.names).filter(pc.is_valid(results["error_kind"]))
+        data = to_parquet(failed.cast(DEAD_LETTERS))
+        yield _done(unit, store.put_if_absent(self.layout.dead_letters(shard), data), failed.num_rows)
+
+
+def _answer(
+    requests: Sequence[ChatRequest], recipe: EngineRecipe, log_folder: str | None
+) -> tuple[int, list[ChatAnswer], EngineHandle]:
+    """Answer ``requests`` on this executor's engine, started again if it dies -> (begin in µs, answers, last engine).
+
+    Only rows without an answer are asked again.  Raises ``EngineDiedError`` after :data:`ENGINE_RESTARTS` restarts.
+    """
+    answers: MutableSequence[ChatAnswer | None] = [None] * len(requests)
+    started: int | None = None
+    for restarts in range(ENGINE_RESTARTS + 1):
+        with executor.leased(recipe, log_folder) as engine:
+            started = started or time.time_ns() // 1000
+            try:
+                asyncio.run(_drive(requests, answers, recipe, engine))
+            except EngineDiedError:
+                if restarts == ENGINE_RESTARTS:
+                    raise
+            else:
+                return started, [answer for answer in answers if answer is not None], engine
+    raise AssertionError("unreachable")
+
+
+async def _drive(
+    requests: Sequence[ChatRequest],
+    answers: MutableSequence[ChatAnswer | None],
+    recipe: EngineRecipe,
+    engine: EngineHandle,
+) -> None:
+    client = executor.client(recipe, engine)
+    try:
+        await generate.answer_missing(requests, answers, client, executor.window(recipe))
+    finally:
+        await client.close()
+
+
+def _read_batches(url: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    import pyarrow.parquet as pq
+
+    with reading(url), open_store(url).open_input(url) as file, pq.ParquetFile(file) as parquet:
+        yield from parquet.iter_batches(columns=list(columns) if columns else None, use_threads=False)

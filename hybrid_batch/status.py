@@ -1,0 +1,86 @@
+"""A run as storage tells it, from any machine: nothing is asked of Spark or of a driver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hybrid_batch.core.cost import TierCost, tier_costs
+from hybrid_batch.core.errors import InputError
+from hybrid_batch.core.layout import RunLayout, runs_folder
+from hybrid_batch.core.plan import Plan
+from hybrid_batch.core.records import Receipt, merge_counts
+from hybrid_batch.ledger import Ledger, Routing
+from hybrid_batch.outcome import RunStatus, StageStatus
+from hybrid_batch.storage import join, normalise, open_store
+
+
+def status(url: str) -> RunStatus:
+    """The run at ``url``, or the newest run of the output folder ``url``.
+
+    Raises ``InputError`` if there is no run, ``RunConflictError`` if its plan cannot be read.
+    """
+    ledger, plan = _find(normalise(url))
+    manifest = ledger.manifest()
+    routing = ledger.routing()
+    receipts = ledger.receipts(ledger.committed()) if routing else []
+    if manifest is not None:
+        costs = tuple(TierCost.from_dict(cost) for cost in manifest["tiers"])
+    else:
+        costs = tuple(tier_costs(receipts, _models(plan), _no_prices(plan)))
+    return RunStatus(
+        layout=ledger.layout,
+        state="finished" if manifest is not None else "unfinished",
+        stages=(_scoring(ledger, plan, routing), *_generating(routing, receipts)),
+        costs=costs,
+        errors=merge_counts(receipt.errors for receipt in receipts),
+    )
+
+
+def _find(url: str) -> tuple[Ledger, Plan]:
+    ledger = Ledger(RunLayout(url))
+    if (plan := ledger.plan()) is not None:
+        return ledger, plan
+    folder = runs_folder(url)
+    roots = [item.url.removesuffix("/plan.json") for item in open_store(url).list(folder) if _is_plan(item.url, folder)]
+    found = [(ledger, plan) for root in roots if (plan := (ledger := Ledger(RunLayout(root))).plan()) is not None]
+    if not found:
+        raise InputError(f"{url}: no run here; give the folder of a run, {join(folder, 'RUN_ID')}, or a run.output")
+    return max(found, key=lambda pair: pair[1].created_at)
+
+
+def _is_plan(url: str, folder: str) -> bool:
+    return url.removeprefix(f"{folder}/").count("/") == 1 and url.endswith("/plan.json")
+
+
+def _scoring(ledger: Ledger, plan: Plan, routing: Routing | None) -> StageStatus:
+    parts = ledger.scored_parts()
+    sizes = [split.max_rows or split.rows for split in plan.splits]
+    known = None if any(size is None for size in sizes) else sum(size or 0 for size in sizes)
+    total = sum(routing.rows().values()) if routing else known
+    done = sum(split.max_rows or split.rows or 0 for split in plan.splits if split.number in parts)
+    complete = len(parts) == len(plan.splits)
+    return StageStatus("score", len(parts), len(plan.splits), total or 0 if complete else done, total)
+
+
+def _generating(routing: Routing | None, receipts: list[Receipt]) -> list[StageStatus]:
+    if routing is None:
+        return []
+    stages = []
+    for tier, rows in routing.rows().items():
+        own = [receipt for receipt in receipts if receipt.tier == tier]
+        planned = len(routing.ranges.first_keys.get(tier, ()))
+        if planned:
+            done_rows = sum(receipt.usage.rows for receipt in own)
+            stages.append(StageStatus(f"generate {tier}", len(own), planned, done_rows, rows))
+    return stages
+
+
+def _models(plan: Plan) -> dict[str, str]:
+    tiers: Mapping[str, Any] = plan.config["tiers"]
+    return {name: tier["model"].rstrip("/").rsplit("/", 1)[-1] for name, tier in tiers.items()}
+
+
+def _no_prices(plan: Plan) -> dict[str, None]:
+    """Prices are settled when the run ends; until then a look from outside shows tokens and time."""
+    return dict.fromkeys(plan.config["tiers"])
