@@ -1,0 +1,85 @@
+# hybrid-batch: `make help` lists what can be asked for.
+# VENV=path puts the environment elsewhere, so that several checkouts can share one.
+VENV   ?= .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.hybrid-batch-installed
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+TORCH_CPU_WHEELS := https://download.pytorch.org/whl/cpu
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast check format chaos s3-start s3-stop golden lock clean tools
+
+help: ## list the commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+tools:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or later is needed; get it with 'apt install python3 python3-venv' or 'brew install python', or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; \
+	  version=$$("$$java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1 || true); \
+	  [ "$${version:-0}" -ge 17 ] || \
+	  { echo "Java 17 or later is needed (found: $${version:-none}); get it with 'apt install openjdk-17-jre-headless' or 'brew install openjdk@17'" >&2; exit 1; }
+
+setup: $(STAMP) ## make the environment with the pinned CPU packages (4 GB, about 3 minutes)
+
+# torch's CPU build comes from the default index where that has it, else from PyTorch's own wheel index.
+# --no-deps: the lock is complete, and leaves out three packages of which only CUDA builds are published.
+$(STAMP): requirements/cpu.lock pyproject.toml | tools
+	@echo "==> installing the pinned packages into $(VENV) (4 GB, about 3 minutes the first time)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@torch=$$(sed -n 's/^\(torch==[^ ;]*\).*/\1/p' requirements/cpu.lock); \
+	  $(PIP) install -qq --no-deps "$$torch" 2>/dev/null || \
+	  $(PIP) install -qq --no-deps --extra-index-url $(TORCH_CPU_WHEELS) "$$torch"
+	@$(PIP) install -qq --no-deps -r requirements/cpu.lock
+	@$(PIP) install -qq --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## set everything up and run the job on two small real models (about 10 minutes the first time)
+	@rm -rf out/demo
+	@$(BIN)/python -m hybrid_batch.demo.prepare --out out/demo/input
+	@$(BIN)/hybrid-batch run conf/demo.yaml
+
+test: setup ## run the whole test suite
+	@$(BIN)/python -m pytest
+
+test-fast: setup ## run the tests that start neither Spark, nor vLLM, nor an S3 server
+	@$(BIN)/python -m pytest tests/unit tests/property
+
+check: setup ## ruff, types, import contracts, golden configurations
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet || { $(BIN)/ruff format --diff; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q tests/unit/test_config_files.py
+	@if command -v shellcheck >/dev/null; then shellcheck submit.sh .ci/run; else echo "shellcheck is not installed: the shell scripts were not checked"; fi
+
+format: setup ## put the code into its canonical form
+	@$(BIN)/ruff check --fix --quiet || true
+	@$(BIN)/ruff format
+
+golden: setup ## write the resolved form of every file in conf/ anew
+	@$(BIN)/python -m tests.golden.update
+
+chaos: setup ## kill the driver in the middle of real runs, resume, and count rows
+	@$(BIN)/python -m tests.chaos.kill_driver
+
+s3-start: setup ## start a Ceph S3 gateway on loopback; prints the settings to export
+	@$(BIN)/python tests/s3/ceph_gateway.py start
+
+s3-stop: setup ## stop that gateway and remove its data
+	@$(BIN)/python tests/s3/ceph_gateway.py stop
+
+lock: setup ## resolve requirements/*.in anew
+	@$(PIP) install -qq uv
+	@$(BIN)/uv pip compile -q requirements/cpu.in --overrides requirements/overrides.txt --universal --python-version 3.11 \
+	  $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --no-header --no-annotate --no-emit-find-links \
+	  | sed "/sys_platform == 'never'/d" > requirements/cpu.lock.new
+	@mv requirements/cpu.lock.new requirements/cpu.lock
+	@$(BIN)/uv pip compile -q requirements/gpu.in --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+	  --no-header --no-annotate -o requirements/gpu.lock
+
+clean: ## remove what runs and tests left in this folder (not the environment, not the model cache)
+	@rm -rf out logs build dist spark-warehouse .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
