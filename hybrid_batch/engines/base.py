@@ -114,7 +114,9 @@ EngineRecipe = ServerRecipe | EndpointRecipe
 class EngineHandle:
     """A live engine as a client sees it.  ``api_key`` stays in memory; ``repr`` hides it.
 
-    ``load_seconds`` is the time from process start to readiness, 0 for an endpoint.
+    ``load_seconds`` is the time from process start to readiness, 0 for an endpoint.  ``is_local`` tells a server
+    that we run beside the executor, whose lost connection means that it died, from an endpoint somewhere else, whose
+    lost connection is tried again.  ``log_path`` is the local server's log.
     """
 
     engine_id: str
@@ -123,3 +125,5 @@ class EngineHandle:
     max_model_len: int | None = None
     load_seconds: float = 0.0
     api_key: str | None = field(default=None, repr=False)
+    is_local: bool = True
+    log_path: str | None = None

@@ -1,0 +1,140 @@
+"""From a recipe to a server's command line and environment.  Pure: nothing is started, read or looked up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import PurePath
+
+from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.engines.base import ServerRecipe
+
+MODULES = {"vllm": "vllm.entrypoints.openai.api_server", "fake": "hybrid_batch.engines.fake_server"}
+
+OWN_FLAGS = {
+    "model": "model",
+    "dtype": "dtype",
+    "max_model_len": "max_model_len",
+    "max_num_seqs": "max_num_seqs",
+    "tensor_parallel_size": "tensor_parallel",
+    "served_model_name": "model",
+    "trust_remote_code": "trust_remote_code",
+}
+"""Server flag -> the recipe's field that sets it."""
+
+UNSAFE_FLAGS = frozenset(
+    "host port uds api_key config root_path ssl_keyfile ssl_certfile ssl_ca_certs middleware tool_server "
+    "tool_parser_plugin reasoning_parser_plugin allowed_local_media_path allowed_media_domains "
+    "trust_request_chat_template trust_request_mm_kwargs headless api_server_count worker_cls "
+    "worker_extension_cls logits_processors enable_log_requests enable_log_outputs".split()
+)
+"""Flags that would open the server to others, run code named by text, or write prompts into logs."""
+
+PICKLING_FORMATS = frozenset({"auto", "pt", "npcache"})
+
+_CPU_FLAGS: dict[str, str | int | float | bool] = {
+    "enforce_eager": True,  # no compilation: minutes of start-up on a CPU
+    "distributed_executor_backend": "uni",  # model in the engine's own process: one heavy import less
+}
+_VLLM_FLAGS: dict[str, str | int | float | bool] = {
+    "load_format": "safetensors",
+    "disable_uvicorn_access_log": True,
+    "disable_fastapi_docs": True,
+    "uvicorn_log_level": "warning",
+}
+_VLLM_ENV = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
+_CPU_ENV = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    # Left to itself vLLM binds its threads to cores it does not own: two engines would share one core.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # With this variable at 1 vLLM overrules the executor backend "uni" on a CPU.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
+
+
+def check_engine_args(tier: str, args: Mapping[str, str | int | float | bool]) -> None:
+    """Raises ``ConfigError`` for a flag that another field owns, or that would break a safety rule."""
+    for given, value in args.items():
+        where = f"tiers.{tier}.engine_args.{given} = {value!r}"
+        flag = given.replace("-", "_").removeprefix("no_").strip()
+        if not flag.isidentifier():
+            raise ConfigError(f"{where}: not the name of a flag; write it without dashes in front, like `max_loras`")
+        if flag in OWN_FLAGS:
+            raise ConfigError(f"{where}: this flag is set by tiers.{tier}.{OWN_FLAGS[flag]}; set that instead")
+        if flag in UNSAFE_FLAGS:
+            raise ConfigError(f"{where}: not allowed; servers listen on loopback with a random key and log no text")
+        if flag == "load_format" and value in PICKLING_FORMATS:
+            raise ConfigError(f"{where}: may read pickled weights; allowed is a format that cannot, like `safetensors`")
+        if not isinstance(value, str | int | float | bool):
+            raise ConfigError(f"{where}: a flag's value is text, a number, true or false")
+
+
+def served_name(recipe: ServerRecipe) -> str:
+    """What requests call the model: the last part of its path or hub name."""
+    return PurePath(recipe.model).name or recipe.model
+
+
+def is_local_folder(model: str) -> bool:
+    """True when ``model`` is written as a path, so that it must exist on this machine."""
+    return model.startswith(("/", "./", "../", "~"))
+
+
+def server_arguments(recipe: ServerRecipe) -> list[str]:
+    """The arguments of the server's module, ``{port}`` standing for the port.  Raises ``ConfigError``."""
+    args = dict(recipe.engine_args)
+    check_engine_args(recipe.tier, args)
+    model = os.path.expanduser(recipe.model) if is_local_folder(recipe.model) else recipe.model
+    words = [
+        f"--model={model}",
+        f"--served-model-name={served_name(recipe)}",
+        "--host=127.0.0.1",
+        "--port={port}",
+    ]
+    words.append(f"--max-num-seqs={recipe.max_num_seqs}")
+    if recipe.max_model_len is not None:
+        words.append(f"--max-model-len={recipe.max_model_len}")
+    if recipe.server == "vllm":
+        words += _vllm_words(recipe)
+        args = {**_VLLM_FLAGS, **(_CPU_FLAGS if recipe.gpus == 0 else {}), **args}
+    return words + [_flag(name, value) for name, value in args.items()]
+
+
+def server_environment(recipe: ServerRecipe, inherited: Mapping[str, str], package_root: str) -> dict[str, str]:
+    """The server's environment: ours, then vLLM's switches, then ``recipe.env`` on top of all."""
+    env = dict(inherited)
+    if recipe.server == "fake":
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, env.get("PYTHONPATH")]))
+    else:
+        if recipe.python not in (None, sys.executable):
+            env.pop("PYTHONPATH", None)  # our packages must not shadow those of another environment
+        env.update(_VLLM_ENV)
+        if is_local_folder(recipe.model):
+            env["HF_HUB_OFFLINE"] = "1"
+        if recipe.gpus == 0:
+            env = {**_CPU_ENV, **env}
+    return {**env, **dict(recipe.env)}
+
+
+def recipe_fingerprint(recipe: ServerRecipe) -> str:
+    """Same value, same engine: what a client waits for (its timeouts) and what it is called (its tier) are left out."""
+    fields = asdict(recipe)
+    for name in ("tier", "start_timeout_s", "request_timeout_s"):
+        del fields[name]
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _vllm_words(recipe: ServerRecipe) -> list[str]:
+    dtype = "bfloat16" if recipe.dtype == "auto" and recipe.gpus == 0 else recipe.dtype
+    words = [f"--dtype={dtype}", f"--tensor-parallel-size={recipe.tensor_parallel}"]
+    return [*words, "--trust-remote-code"] if recipe.trust_remote_code else words
+
+
+def _flag(name: str, value: str | int | float | bool) -> str:
+    word = name.replace("_", "-")
+    if value is True:
+        return f"--{word}"
+    return f"--no-{word}" if value is False else f"--{word}={value}"
