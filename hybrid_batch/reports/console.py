@@ -1,0 +1,187 @@
+"""Tables for a terminal.  Each function turns values into something rich can print; nothing is printed here."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from hybrid_batch.core.cost import TierCost, total_usd
+from hybrid_batch.core.layout import RunLayout
+from hybrid_batch.core.records import total_usage
+from hybrid_batch.outcome import RunOutcome, RunStatus, StageStatus
+from hybrid_batch.reports import words
+
+_LEVEL_STYLE = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "error": ("✗", "red")}
+
+_NUMBERS = ("Queries", "Prompt\ntokens", "Completion\ntokens", "Engine\nseconds", "USD", "USD per\n1,000\nqueries")
+_GAP = 2
+
+
+def outcome_view(outcome: RunOutcome, width: int = 80) -> RenderableType:
+    """The end of a run: costs per tier, the saving, what went wrong, where everything lies."""
+    parts: list[RenderableType] = []
+    if outcome.already_finished:
+        parts += [Text(f"Run {outcome.layout.run_id} was finished before; nothing was done.", style="bold"), Text()]
+    parts += [cost_view(outcome.costs, width), Text(), _saving(outcome), _split(outcome), *_errors(outcome), Text()]
+    parts.append(places_view(outcome.layout))
+    return Group(*parts)
+
+
+def cost_view(costs: Sequence[TierCost], width: int = 80) -> Table:
+    """One line per tier and a total; right-aligned numbers; model names are wrapped so that ``width`` is kept."""
+    rows = [(cost.tier, words.short_model(cost.model), _figures([cost])) for cost in costs]
+    rows.append(("total", "", _figures(costs)))
+    room = _room_for_model(rows, width)
+    table = _table()
+    table.add_column("Tier", no_wrap=True)
+    table.add_column("Model", no_wrap=True)
+    for head in _NUMBERS:
+        table.add_column(head, justify="right", no_wrap=True)
+    for tier, model, figures in rows:
+        last = tier == "total"
+        table.add_row(tier, "\n".join(textwrap.wrap(model, room)), *figures, style="bold" if last else "")
+        if len(table.rows) == len(rows) - 1:
+            table.add_section()
+    return table
+
+
+def _room_for_model(rows: Iterable[tuple[str, str, list[str]]], width: int) -> int:
+    """Columns that the numbers leave for the model's name, at least 8."""
+    lines = [[tier, *figures] for tier, _, figures in rows]
+    heads = [0, *(max(map(len, head.splitlines())) for head in _NUMBERS)]
+    taken = sum(max(head, *map(len, column)) for head, column in zip(heads, zip(*lines, strict=True), strict=True))
+    return max(8, width - taken - _GAP * (len(_NUMBERS) + 1))
+
+
+def _figures(costs: Sequence[TierCost]) -> list[str]:
+    usage, spent = total_usage(cost.usage for cost in costs), total_usd(costs)
+    if not any(cost.price for cost in costs):
+        spent = None
+    per_thousand = None if spent is None or not usage.rows else spent * 1000 / usage.rows
+    return [
+        words.count(usage.rows),
+        words.count(usage.prompt_tokens),
+        words.count(usage.completion_tokens),
+        words.seconds(sum(cost.time.total_us for cost in costs)),
+        words.usd(spent),
+        words.usd(per_thousand),
+    ]
+
+
+def _saving(outcome: RunOutcome) -> RenderableType:
+    sentence = Text(words.headline_saving(outcome.costs, outcome.counterfactual), style="bold")
+    method = words.method(outcome.counterfactual)
+    return Group(sentence, Text(method, style="dim")) if method else sentence
+
+
+def _split(outcome: RunOutcome) -> Text:
+    share = words.percent(outcome.cost_advantage)
+    return Text(f"{share} of the queries went to the small model (threshold {outcome.threshold:.6g}).")
+
+
+def _errors(outcome: RunOutcome) -> Iterable[RenderableType]:
+    cut = outcome.manifest.get("finish_reasons", {}).get("length", 0)
+    if cut:
+        yield Text(f"{words.count(cut)} answers were cut at max_tokens.", style="yellow")
+    if errors := outcome.manifest.get("errors", {}):
+        yield Text(f"{words.count(sum(errors.values()))} queries have no answer:", style="red")
+        yield errors_view(errors)
+
+
+def errors_view(errors: Mapping[str, int]) -> RenderableType:
+    """Error kinds with the number of rows of each."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="right")
+    grid.add_column(overflow="fold")
+    for kind, rows in errors.items():
+        grid.add_row(words.count(rows), kind)
+    return Padding(grid, (0, 0, 0, 2))
+
+
+def places_view(layout: RunLayout) -> Table:
+    """Where a run's results, reports and manifest lie."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    places = (
+        ("Results", layout.results_folder),
+        ("Report", layout.html_report),
+        ("Costs", layout.cost_report),
+        ("Manifest", layout.manifest),
+    )
+    for name, place in places:
+        grid.add_row(name, Text(_nearby(place)))
+    return grid
+
+
+def status_view(status: RunStatus, width: int = 80) -> RenderableType:
+    """A run as its objects in storage tell it."""
+    head = Text.assemble("Run ", (status.layout.run_id, "bold"), " is ", (status.state, "bold"), ".")
+    table = _table()
+    table.add_column("Stage", no_wrap=True)
+    for name in ("Parts done", "Rows done", ""):
+        table.add_column(name, justify="right", no_wrap=True)
+    for stage in status.stages:
+        table.add_row(stage.name, *_stage_figures(stage))
+    parts: list[RenderableType] = [head, Text(), table]
+    if status.costs:
+        parts += [Text(), cost_view(status.costs, width)]
+    if status.errors:
+        parts += [Text(), Text("Queries without an answer:", style="red"), errors_view(status.errors)]
+    return Group(*parts, Text(), places_view(status.layout))
+
+
+def _stage_figures(stage: StageStatus) -> list[str]:
+    share = words.percent(stage.done_rows / stage.planned_rows) if stage.planned_rows else ""
+    return [_of(stage.done_units, stage.planned_units), _of(stage.done_rows, stage.planned_rows), share]
+
+
+def _of(done: int, planned: int | None) -> str:
+    return words.count(done) if planned is None else f"{words.count(done)} of {words.count(planned)}"
+
+
+def pairs_view(rows: Iterable[tuple[str, str]]) -> Table:
+    """What is set, and what it means."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, meaning in rows:
+        grid.add_row(name, Text(meaning))
+    return grid
+
+
+def findings_view(findings: Iterable[tuple[str, str, str]]) -> Table:
+    """``(level, field, message)`` lines, marked by level."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for level, field, message in findings:
+        mark, style = _LEVEL_STYLE[level]
+        grid.add_row(Text(mark, style=style), field, Text(message, style="" if level == "ok" else style))
+    return grid
+
+
+def _table() -> Table:
+    return Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, _GAP - 1, 0, 0),
+        header_style="dim",
+        border_style="dim",
+    )
+
+
+def _nearby(place: str) -> str:
+    """A path below the working folder, written from there."""
+    here = f"{Path.cwd()}{os.sep}"
+    return place.removeprefix(here)

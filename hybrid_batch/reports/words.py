@@ -1,0 +1,97 @@
+"""Numbers, money and methods as a person reads them: the same words on the terminal and on the page."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from hybrid_batch.core.cost import Counterfactual, EngineTimePrice, Price, TierCost, TokenPrice, saving, total_usd
+
+UNKNOWN: Final = "–"  # noqa: RUF001 - an en dash reads as "no figure" in a column of numbers
+
+_MILLION: Final = 1_000_000
+_UNAVAILABLE: Final = "unavailable: "
+_METHODS: Final = {
+    "large_rate_tonight_x_small_completion_tokens": (
+        "Estimate: the large engine's time for each token it wrote in this run, at its price, for the tokens that the "
+        "small model wrote. The large model's own answers may be longer or shorter."
+    ),
+    "large_token_price_x_tokens_of_both_tiers": (
+        "Estimate: the large tier's token prices for all tokens of both tiers. "
+        "The large model's own answers may be longer or shorter."
+    ),
+}
+
+
+def count(number: int) -> str:
+    """``1319`` -> ``1,319``; from ten million on ``12.3 M``."""
+    return f"{number:,}" if number < 10 * _MILLION else f"{number / _MILLION:,.1f} M"
+
+
+def seconds(microseconds: int) -> str:
+    """Engine time as seconds: one decimal below 1,000."""
+    value = microseconds / _MILLION
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def usd(amount: Decimal | None) -> str:
+    """Two decimals from ten dollars on, four from a cent on, six below; a dash where nothing is known."""
+    if amount is None:
+        return UNKNOWN
+    size = abs(amount)
+    digits = 2 if size >= 10 or not size else 4 if size >= Decimal("0.01") else 6
+    return f"{amount:,.{digits}f}"
+
+
+def percent(share: float | Decimal) -> str:
+    """``0.4`` -> ``40.0 %``."""
+    return f"{float(share) * 100:.1f} %"
+
+
+def duration(total_seconds: float) -> str:
+    """``75.2`` -> ``1:15``; ``3700`` -> ``1:01:40``."""
+    minutes, rest = divmod(round(total_seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def short_model(model: str) -> str:
+    """The last part of a path or hub name."""
+    return model.rstrip("/").rpartition("/")[2] or model
+
+
+def price(value: Price | None) -> str:
+    """A price with its unit."""
+    match value:
+        case None:
+            return "no price"
+        case EngineTimePrice(amount):
+            return f"{amount.normalize():f} USD per engine hour"
+        case TokenPrice(prompt, completion):
+            return f"{prompt.normalize():f} / {completion.normalize():f} USD per million prompt / completion tokens"
+
+
+def headline_saving(costs: tuple[TierCost, ...], counterfactual: Counterfactual) -> str:
+    """One sentence: what routing saved against the large model alone, or why that is not known."""
+    saved, alone = saving(costs, counterfactual), counterfactual.usd
+    if saved is None or alone is None:
+        return f"The saving against the large model alone is not known: {_why_unknown(costs, counterfactual)}."
+    share = f" ({percent(abs(saved) / alone)})" if alone else ""
+    if saved < 0:
+        return f"Routing cost {usd(-saved)} USD{share} more than the large model alone ({usd(alone)} USD)."
+    return f"Saved {usd(saved)} USD{share} against the large model alone ({usd(alone)} USD)."
+
+
+def method(counterfactual: Counterfactual) -> str:
+    """How the cost of all-large was estimated; empty where it was not."""
+    if counterfactual.usd is None:
+        return ""
+    return _METHODS.get(counterfactual.method, f"Method: {counterfactual.method}.")
+
+
+def _why_unknown(costs: tuple[TierCost, ...], counterfactual: Counterfactual) -> str:
+    if counterfactual.usd is None:
+        return counterfactual.method.removeprefix(_UNAVAILABLE)
+    unpriced = [cost.tier for cost in costs if cost.usd is None and cost.usage.rows]
+    assert total_usd(costs) is None
+    return f"the {' and '.join(unpriced)} tier has no price"
