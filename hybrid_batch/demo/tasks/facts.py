@@ -71,11 +71,11 @@ How many chambers does the human heart have? => 4|four
 What is the chemical formula of water? => H2O
 What is the chemical formula of table salt? => NaCl
 What force pulls things towards the Earth? => gravity|gravitation|gravitational
-What is the SI unit of force? => newton|newtons
-What is the SI unit of electrical resistance? => ohm|ohms
+What is the SI unit of force? => newton|newtons|N
+What is the SI unit of electrical resistance? => ohm|ohms|Ω
 What is the SI unit of frequency? => hertz|Hz
-What is the SI unit of power? => watt|watts
-What is the SI unit of pressure? => pascal|pascals
+What is the SI unit of power? => watt|watts|W
+What is the SI unit of pressure? => pascal|pascals|Pa
 What is the hardest natural mineral? => diamond
 By what process do plants make food from sunlight? => photosynthesis
 Who is known for the theory of relativity? => Einstein
@@ -161,7 +161,7 @@ def category(rng: Random) -> Iterator[Item]:
     rng.shuffle(rows)
     for kind, animal in rows:
         article = "an" if animal[0] in "aeiou" else "a"
-        prompt = f"Is {article} {animal} a mammal, a bird, a fish or an insect? Answer with one word."
+        prompt = f"Is {article} {animal} a mammal, a bird, a fish or an insect? Answer with one of these four words."
         yield Item(prompt, kind, "label:" + "|".join(_KINDS))
 
 
@@ -188,5 +188,5 @@ def _lettered(rng: Random, question: str, right: str, wrong: list[str]) -> Item:
     options = [right, *wrong]
     rng.shuffle(options)
     lines = [f"{letter}) {option}" for letter, option in zip("ABCD", options, strict=True)]
-    prompt = "\n".join([question, *lines, "Answer with the letter only."])
+    prompt = "\n".join([question, *lines, "Answer with the letter and the word."])
     return Item(prompt, "ABCD"[options.index(right)], "choice")

@@ -10,6 +10,7 @@ from random import Random
 from hybrid_batch.demo.tasks.item import Item, table
 
 _ONLY = "Answer with the number only."
+_WORKED = "Write the calculation in one line, ending with the result."
 _NAMES = ("Anna", "Ben", "Clara", "David", "Ella", "Farid", "Grace", "Hugo", "Ines", "Jon")
 _THINGS = ("apples", "pencils", "stickers", "marbles", "cards", "books", "coins", "shells")
 _DAYS = tuple(calendar.day_name)
@@ -55,7 +56,7 @@ def stories(rng: Random) -> Iterator[Item]:
     for size in (9, 20, 60, 120):
         for story in (_bought, _gave, _shared, _packs, _trip, _change, _ages, _two_steps, _rows, _left):
             prompt, answer = story(rng, size)
-            yield Item(f"{prompt} {_ONLY}", str(answer), "number")
+            yield Item(f"{prompt} {_WORKED}", str(answer), "number")
 
 
 def _bought(rng: Random, size: int) -> tuple[str, int]:
@@ -124,12 +125,12 @@ def units(rng: Random) -> Iterator[Item]:
     for unit, right in _UNITS:
         smaller, factor = right.split()
         count = rng.randint(2, 9)
-        yield Item(f"How many {smaller} are {count} {unit}? {_ONLY}", str(count * int(factor)), "number")
+        yield Item(f"How many {smaller} are in {count} {unit}? {_ONLY}", str(count * int(factor)), "number")
         count = rng.randint(2, 12)
-        prompt = f"Convert {count * int(factor)} {smaller} to {unit}. {_ONLY}"
+        prompt = f"Convert {count * int(factor)} {smaller} to {unit}. {_WORKED}"
         yield Item(prompt, str(count), "number")
     for celsius in rng.sample(range(-20, 105, 5), 8):
-        prompt = f"What is {celsius} degrees Celsius in degrees Fahrenheit? {_ONLY}"
+        prompt = f"What is {celsius} degrees Celsius in degrees Fahrenheit? {_WORKED}"
         yield Item(prompt, str(celsius * 9 // 5 + 32), "number")
 
 
@@ -197,4 +198,4 @@ def sequences(rng: Random) -> Iterator[Item]:
 
 def _next(row: list[int]) -> Item:
     shown = ", ".join(str(number) for number in row[:-1])
-    return Item(f"Which number comes next: {shown}, ... ? {_ONLY}", str(row[-1]), "number")
+    return Item(f"Continue the sequence with one more number: {shown}, ? {_ONLY}", str(row[-1]), "number")
