@@ -14,6 +14,7 @@ from hybrid_batch.config import JobConfig
 from hybrid_batch.config.tiers import EndpointTier, ServerTier
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.core.fingerprint import Plain
+from hybrid_batch.engines.router_card import read_card
 from hybrid_batch.spark.source import InputPlan
 from hybrid_batch.storage import join, normalise, open_store
 
@@ -47,13 +48,13 @@ def identity_of(config: JobConfig, source: InputPlan) -> dict[str, Plain]:
 def router_fingerprint(path: str) -> str:
     """Fingerprint of the router's card, which lists the SHA-256 of every file of the artefact.
 
-    Raises ``ConfigError`` if there is no card.
+    Raises ``ConfigError`` if there is no card, or one that this version cannot read.
     """
     folder = normalise(path)
     card = open_store(folder).read_if_present(join(folder, "router.json"))
     if card is None:
         raise ConfigError(f"router.path: {folder} holds no router.json; it must be the folder of a trained router")
-    return hashlib.blake2b(card, digest_size=16).hexdigest()
+    return read_card(card).fingerprint
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,9 @@ from hybrid_batch.core.cost import USD_SCALE
 
 USD = pa.decimal128(24, USD_SCALE)
 
+TIER = pa.dictionary(pa.int32(), pa.string())
+"""The type that readers give to the ``tier=`` of a folder, so that folder and column agree when both are read."""
+
 SCORED = pa.schema(
     [
         pa.field("query_id", pa.string(), nullable=False),
@@ -27,7 +30,7 @@ RESULTS = pa.schema(
     [
         pa.field("query_id", pa.string(), nullable=False),
         pa.field("score", pa.float64()),
-        pa.field("tier", pa.string(), nullable=False),
+        pa.field("tier", TIER, nullable=False),
         pa.field("model", pa.string()),  # null in the rejected tier
         pa.field("text", pa.string()),
         pa.field("finish_reason", pa.string()),
@@ -42,7 +45,7 @@ RESULTS = pa.schema(
 DEAD_LETTERS = pa.schema(
     [
         pa.field("query_id", pa.string(), nullable=False),
-        pa.field("tier", pa.string(), nullable=False),
+        pa.field("tier", TIER, nullable=False),
         pa.field("prompt", pa.string()),
         pa.field("messages", pa.string()),
         pa.field("error_kind", pa.string(), nullable=False),
@@ -83,35 +86,35 @@ COST = pa.schema(
     ]
 )
 
-# Tables that flow inside Spark only.
+# Tables that flow inside Spark only: nullable, because Spark cannot aggregate structs of columns that are not.
 
 INPUT_IDS = pa.schema(
     [
-        pa.field("id_hash", pa.binary(), nullable=False),  # 16 bytes
-        pa.field("split", pa.int64(), nullable=False),
-        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id_hash", pa.binary()),  # 16 bytes
+        pa.field("split", pa.int64()),
+        pa.field("row", pa.int64()),
     ]
 )
 
 SCORE_COUNTS = pa.schema(
     [
-        pa.field("micros", pa.int64(), nullable=False),
-        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("micros", pa.int64()),
+        pa.field("rows", pa.int64()),
     ]
 )
 
 KEY_SAMPLE = pa.schema(
     [
-        pa.field("tier", pa.string(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
+        pa.field("tier", pa.string()),
+        pa.field("key", pa.string()),
     ]
 )
 
 TASK_DONE = pa.schema(
     [
-        pa.field("unit", pa.int64(), nullable=False),
-        pa.field("committed", pa.bool_(), nullable=False),  # false: another attempt had committed it before
-        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("unit", pa.int64()),
+        pa.field("committed", pa.bool_()),  # false: another attempt had committed it before
+        pa.field("rows", pa.int64()),
     ]
 )
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from hybrid_batch.core.records import Receipt, Usage, merge_counts
 from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, Generator, Message, Sampling
 from hybrid_batch.stages.guard import parse_messages
-from hybrid_batch.tables import RESULTS, SCORED, with_kept
+from hybrid_batch.tables import RESULTS, SCORED, TIER, with_kept
 
 
 def requests_of(shard: pa.Table, sampling: Sampling, system_prompt: str | None) -> list[ChatRequest]:
@@ -64,7 +64,7 @@ def results_table(shard: pa.Table, answers: Sequence[ChatAnswer], tier: str, mod
     own = {
         "query_id": shard["query_id"],
         "score": shard["score"],
-        "tier": pa.repeat(tier, shard.num_rows),
+        "tier": pa.repeat(tier, shard.num_rows).cast(TIER),
         "model": pa.repeat(pa.scalar(model, pa.string()), shard.num_rows),
     }
     drawn = {
