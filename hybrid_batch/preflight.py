@@ -95,10 +95,13 @@ def _input(config: JobConfig) -> Iterator[Finding]:
 
 
 def _router(config: JobConfig) -> Iterator[Finding]:
-    from hybrid_batch.engines.router import read_card
+    from hybrid_batch.engines.router_card import CARD, read_card
+    from hybrid_batch.storage import is_remote, join, normalise, open_store
 
-    read_card(config.router.path)
-    yield Finding(OK, "router.path", f"a valid router at {config.router.path}")
+    folder = normalise(config.router.path)
+    # Far away only the card is read; its files are checked where they are fetched.
+    card = read_card(open_store(folder).read(join(folder, CARD)) if is_remote(folder) else folder)
+    yield Finding(OK, "router.path", f"router {card.name}, {len(card.files)} files, reads {card.max_length} tokens")
 
 
 def _policy(config: JobConfig) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from hybrid_batch.core.cost import TierCost, total_usd
+from hybrid_batch.core.cost import TierCost
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.records import total_usage
 from hybrid_batch.outcome import RunOutcome, RunStatus, StageStatus
@@ -62,17 +62,14 @@ def _room_for_model(rows: Iterable[tuple[str, str, list[str]]], width: int) -> i
 
 
 def _figures(costs: Sequence[TierCost]) -> list[str]:
-    usage, spent = total_usage(cost.usage for cost in costs), total_usd(costs)
-    if not any(cost.price for cost in costs):
-        spent = None
-    per_thousand = None if spent is None or not usage.rows else spent * 1000 / usage.rows
+    usage = total_usage(cost.usage for cost in costs)
     return [
         words.count(usage.rows),
         words.count(usage.prompt_tokens),
         words.count(usage.completion_tokens),
         words.seconds(sum(cost.time.total_us for cost in costs)),
-        words.usd(spent),
-        words.usd(per_thousand),
+        words.usd(words.spent(costs)),
+        words.usd(words.spent_per_1000(costs)),
     ]
 
 
@@ -111,13 +108,7 @@ def places_view(layout: RunLayout) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
-    places = (
-        ("Results", layout.results_folder),
-        ("Report", layout.html_report),
-        ("Costs", layout.cost_report),
-        ("Manifest", layout.manifest),
-    )
-    for name, place in places:
+    for name, place in words.places(layout):
         grid.add_row(name, Text(_nearby(place)))
     return grid
 

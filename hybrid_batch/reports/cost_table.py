@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
-from hybrid_batch.core.cost import Counterfactual, EngineTimePrice, Price, TierCost, TokenPrice, quantize_usd, total_usd
+from hybrid_batch.core.cost import EngineTimePrice, Price, TierCost, TokenPrice, quantize_usd, total_usd
+from hybrid_batch.outcome import RunOutcome
 from hybrid_batch.tables import COST
 
 _US_PER_SECOND = 1_000_000
 
 
-def cost_table(run_id: str, costs: Sequence[TierCost], counterfactual: Counterfactual) -> pa.Table:
-    """``costs`` with schema ``tables.COST``.  Amounts are exact decimals, null where no price is known."""
+def cost_table(outcome: RunOutcome) -> pa.Table:
+    """The tiers of ``outcome`` with schema ``tables.COST``.  Amounts are exact decimals, null without a price."""
     run = {
-        "run_usd": _exact(total_usd(costs)),
-        "all_large_usd": _exact(counterfactual.usd),
-        "all_large_method": counterfactual.method,
+        "run_id": outcome.layout.run_id,
+        "run_usd": _exact(total_usd(outcome.costs)),
+        "all_large_usd": _exact(outcome.counterfactual.usd),
+        "all_large_method": outcome.counterfactual.method,
     }
-    return pa.Table.from_pylist([{"run_id": run_id, **_tier_row(cost), **run} for cost in costs], schema=COST)
+    return pa.Table.from_pylist([{**run, **_tier_row(cost)} for cost in outcome.costs], schema=COST)
 
 
 def _tier_row(cost: TierCost) -> dict[str, Any]:

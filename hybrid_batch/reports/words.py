@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
 from hybrid_batch.core.cost import Counterfactual, EngineTimePrice, Price, TierCost, TokenPrice, saving, total_usd
+from hybrid_batch.core.layout import RunLayout
 
 UNKNOWN: Final = "–"  # noqa: RUF001 - an en dash reads as "no figure" in a column of numbers
 
@@ -35,11 +37,11 @@ def seconds(microseconds: int) -> str:
 
 
 def usd(amount: Decimal | None) -> str:
-    """Two decimals from ten dollars on, four from a cent on, six below; a dash where nothing is known."""
+    """Two decimals from ten dollars on, four from one dollar on, six below; a dash where nothing is known."""
     if amount is None:
         return UNKNOWN
     size = abs(amount)
-    digits = 2 if size >= 10 or not size else 4 if size >= Decimal("0.01") else 6
+    digits = 2 if size >= 10 or not size else 4 if size >= 1 else 6
     return f"{amount:,.{digits}f}"
 
 
@@ -66,12 +68,18 @@ def price(value: Price | None) -> str:
         case None:
             return "no price"
         case EngineTimePrice(amount):
-            return f"{amount.normalize():f} USD per engine hour"
+            return f"{_plain(amount)} USD per engine hour"
         case TokenPrice(prompt, completion):
-            return f"{prompt.normalize():f} / {completion.normalize():f} USD per million prompt / completion tokens"
+            return f"{_plain(prompt)} / {_plain(completion)} USD per million prompt / completion tokens"
 
 
-def headline_saving(costs: tuple[TierCost, ...], counterfactual: Counterfactual) -> str:
+def _plain(amount: Decimal) -> str:
+    """At least two decimals, as many as the price has."""
+    cents = amount.quantize(Decimal("0.01"))
+    return f"{cents:,f}" if cents == amount else f"{amount.normalize():,f}"
+
+
+def headline_saving(costs: Sequence[TierCost], counterfactual: Counterfactual) -> str:
     """One sentence: what routing saved against the large model alone, or why that is not known."""
     saved, alone = saving(costs, counterfactual), counterfactual.usd
     if saved is None or alone is None:
@@ -89,9 +97,29 @@ def method(counterfactual: Counterfactual) -> str:
     return _METHODS.get(counterfactual.method, f"Method: {counterfactual.method}.")
 
 
-def _why_unknown(costs: tuple[TierCost, ...], counterfactual: Counterfactual) -> str:
+def spent(costs: Sequence[TierCost]) -> Decimal | None:
+    """USD of all tiers; None where a tier that was used, or every tier, has no price."""
+    return total_usd(costs) if any(cost.price for cost in costs) else None
+
+
+def spent_per_1000(costs: Sequence[TierCost]) -> Decimal | None:
+    """USD per 1,000 queries over all tiers; None where nothing is known or nothing was answered."""
+    amount, rows = spent(costs), sum(cost.usage.rows for cost in costs)
+    return None if amount is None or not rows else amount * 1000 / rows
+
+
+def places(layout: RunLayout) -> tuple[tuple[str, str], ...]:
+    """What a run leaves behind, and where."""
+    return (
+        ("Results", layout.results_folder),
+        ("Report", layout.html_report),
+        ("Costs", layout.cost_report),
+        ("Manifest", layout.manifest),
+    )
+
+
+def _why_unknown(costs: Sequence[TierCost], counterfactual: Counterfactual) -> str:
     if counterfactual.usd is None:
         return counterfactual.method.removeprefix(_UNAVAILABLE)
     unpriced = [cost.tier for cost in costs if cost.usd is None and cost.usage.rows]
-    assert total_usd(costs) is None
     return f"the {' and '.join(unpriced)} tier has no price"

@@ -1,0 +1,101 @@
+"""The report of a run as one page that needs nothing else: no scripts, no links, good on a phone and on paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hybrid_batch.core.cost import TierCost, saving
+from hybrid_batch.core.records import total_usage
+from hybrid_batch.core.routing import ScoreHistogram
+from hybrid_batch.outcome import RunOutcome
+from hybrid_batch.reports import words
+from hybrid_batch.reports.histogram import HEIGHT, WIDTH, chart
+
+_TEMPLATE = "report.html"
+
+
+def render_report(outcome: RunOutcome, histogram: ScoreHistogram) -> str:
+    """The page for ``outcome``; ``histogram`` holds the scores of the run's queries."""
+    environment = Environment(
+        loader=PackageLoader("hybrid_batch.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    drawing = {"chart": chart(histogram, outcome.threshold), "chart_width": WIDTH, "chart_height": HEIGHT}
+    return environment.get_template(_TEMPLATE).render(**_facts(outcome), **drawing)
+
+
+def _facts(outcome: RunOutcome) -> dict[str, Any]:
+    manifest, usage = outcome.manifest, total_usage(cost.usage for cost in outcome.costs)
+    return {
+        "run_id": outcome.layout.run_id,
+        "headline": _headline(outcome),
+        "sentence": words.headline_saving(outcome.costs, outcome.counterfactual),
+        "method": words.method(outcome.counterfactual),
+        "tiers": [_tier(cost) for cost in outcome.costs],
+        "total": {
+            "queries": words.count(usage.rows),
+            "prompt_tokens": words.count(usage.prompt_tokens),
+            "completion_tokens": words.count(usage.completion_tokens),
+            "seconds": words.seconds(sum(cost.time.total_us for cost in outcome.costs)),
+            "usd": words.usd(words.spent(outcome.costs)),
+            "per_thousand": words.usd(words.spent_per_1000(outcome.costs)),
+        },
+        "threshold": f"{outcome.threshold:.6g}",
+        "all_to": _one_sided(outcome.threshold),
+        "refused": words.count(outcome.rejected_rows) if outcome.rejected_rows else "",
+        "errors": [(kind, words.count(rows)) for kind, rows in manifest.get("errors", {}).items()],
+        "cut": _positive(manifest.get("finish_reasons", {}).get("length", 0)),
+        "versions": sorted(manifest.get("versions", {}).items()),
+        "places": words.places(outcome.layout),
+    }
+
+
+def _tier(cost: TierCost) -> dict[str, str]:
+    return {
+        "tier": cost.tier,
+        "model": words.short_model(cost.model),
+        "price": words.price(cost.price),
+        "queries": words.count(cost.usage.rows),
+        "prompt_tokens": words.count(cost.usage.prompt_tokens),
+        "completion_tokens": words.count(cost.usage.completion_tokens),
+        "seconds": words.seconds(cost.time.total_us),
+        "usd": words.usd(cost.usd),
+        "per_thousand": words.usd(cost.usd_per_1000_queries),
+    }
+
+
+def _headline(outcome: RunOutcome) -> list[tuple[str, str, str]]:
+    """``(label, figure, note)`` for the figures at the top."""
+    usage = total_usage(cost.usage for cost in outcome.costs)
+    spent = words.spent(outcome.costs)
+    saved, alone = saving(outcome.costs, outcome.counterfactual), outcome.counterfactual.usd
+    figures = [("spent", f"{words.usd(spent)} USD" if spent is not None else words.UNKNOWN, "all tiers together")]
+    if saved is None or not alone:
+        figures.append(("saved", words.UNKNOWN, "not known"))
+    else:
+        label = "saved" if saved >= 0 else "more than large alone"
+        figures.append((label, words.percent(abs(saved) / alone), f"{words.usd(abs(saved))} USD"))
+    figures.append(("to the small model", words.percent(outcome.cost_advantage), "of the answered queries"))
+    figures.append(
+        (
+            "queries",
+            words.count(usage.rows + outcome.rejected_rows),
+            f"{words.count(usage.rows - usage.failed_rows)} answered",
+        )
+    )
+    return figures
+
+
+def _one_sided(threshold: float) -> str:
+    if threshold > 1:
+        return "large"
+    return "small" if threshold <= 0 else ""
+
+
+def _positive(number: int) -> str:
+    return words.count(number) if number else ""
