@@ -69,6 +69,9 @@ _BY_ARROW_TEXT = {
     "SLOW_DOWN": _BUSY,
     "SERVICE_UNAVAILABLE": _BUSY,
     "INTERNAL_FAILURE": _BUSY,
+    "HTTP status 5": _BUSY,
+    "HTTP status 403": _DENIED,
+    "HTTP status 301": _NO_REGION_MATCH,
 }
 
 

@@ -133,15 +133,11 @@ class CephGateway:
             raise
 
     def stop(self) -> None:
-        """End the daemons (gateway first) and remove the folder."""
-        for daemon in reversed(self._daemons.values()):
-            daemon.terminate()
+        """End the daemons at once, for their data are thrown away, and remove the folder."""
         for daemon in self._daemons.values():
-            try:
-                daemon.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
+            daemon.kill()
+        for daemon in self._daemons.values():
+            daemon.wait()
         self._daemons.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -160,8 +156,16 @@ class CephGateway:
     def create_user(self, name: str) -> Keys:
         """A user of the gateway; the server invents the keys, so none is on a command line."""
         answer = self._run("radosgw-admin", "user", "create", f"--uid={name}", f"--display-name={name}")
-        key = json.loads(answer)["keys"][0]
-        return Keys(key["access_key"], key["secret_key"])
+        return self._keys(answer)[0]
+
+    def replace_keys(self, name: str) -> Keys:
+        """New keys for a user; the old ones are refused from now on."""
+        old = self._keys(self._run("radosgw-admin", "user", "info", f"--uid={name}"))
+        invent = ("--gen-access-key", "--gen-secret")
+        made = self._run("radosgw-admin", "key", "create", f"--uid={name}", "--key-type=s3", *invent)
+        for keys in old:
+            self._run("radosgw-admin", "key", "rm", "--key-type=s3", f"--access-key={keys.access_key}")
+        return next(keys for keys in self._keys(made) if keys not in old)
 
     def create_bucket(self, name: str) -> str:
         """A bucket of the first user; returns its URL."""
@@ -183,6 +187,9 @@ class CephGateway:
     def pids(self) -> dict[str, int]:
         """Process ids of the daemons by name."""
         return {name: daemon.pid for name, daemon in self._daemons.items()}
+
+    def _keys(self, answer: str) -> list[Keys]:
+        return [Keys(key["access_key"], key["secret_key"]) for key in json.loads(answer)["keys"]]
 
     def _write_config(self) -> int:
         mon_port, rgw_port = _free_ports(2)
@@ -305,12 +312,11 @@ def _stop(folder: Path) -> int:
     record = folder / "pids.json"
     pids = json.loads(record.read_text()) if record.exists() else {}
     ours = [pid for pid in pids.values() if _is_ours(pid, folder)]
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in filter(lambda each: _is_ours(each, folder), ours):
-            os.kill(pid, number)
-        deadline = time.monotonic() + _STOP_SECONDS
-        while any(_is_ours(pid, folder) for pid in ours) and time.monotonic() < deadline:
-            time.sleep(0.05)
+    for pid in ours:
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while any(_is_ours(pid, folder) for pid in ours) and time.monotonic() < deadline:
+        time.sleep(0.05)
     shutil.rmtree(folder, ignore_errors=True)
     return 0
 
