@@ -47,8 +47,14 @@ def preflight(config: JobConfig) -> list[Finding]:
         try:
             findings += look(config)
         except HybridBatchError as error:
-            findings.append(Finding(ERROR, field, str(error)))
+            findings.append(_failed(field, str(error)))
     return findings
+
+
+def _failed(field: str, message: str) -> Finding:
+    """An error as a finding; the field stands at the front of many messages already."""
+    named, found, rest = message.partition(": ")
+    return Finding(ERROR, named, rest) if found and named.startswith(field) else Finding(ERROR, field, message)
 
 
 def require_ready(config: JobConfig) -> list[Finding]:

@@ -119,11 +119,11 @@ def parse_override(text: str, option: str = "--set") -> dict[str, Any]:
     key, found, raw = text.partition("=")
     path = key.strip().split(".")
     if not found or not all(path):
-        raise ConfigError(f"{option} {text}: is not allowed; allowed is key.sub=value, as in sampling.max_tokens=64")
+        raise ConfigError(f"{option} {key}: is not allowed; allowed is key.sub=value, as in sampling.max_tokens=64")
     try:
         value = raw if path[-1].startswith("usd_") and not raw.startswith(("'", '"')) else yaml.safe_load(raw)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{option} {text}: the value is not valid YAML: {_yaml_problem(error)}") from error
+        raise ConfigError(f"{option} {key}: the value is not valid YAML: {_yaml_problem(error)}") from error
     nested: dict[str, Any] = {path[-1]: value}
     for name in reversed(path[:-1]):
         nested = {name: nested}
