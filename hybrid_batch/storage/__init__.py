@@ -15,6 +15,7 @@ Endpoint, region and credentials of S3 are the standard AWS settings (``AWS_ENDP
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hybrid_batch.core.errors import InputError
 from hybrid_batch.storage.base import TEMP_PREFIX, ObjectInfo, Store
 from hybrid_batch.storage.local import LocalStore, storage_errors
 from hybrid_batch.storage.s3 import S3Store
@@ -44,6 +45,20 @@ def open_store(url: str) -> Store:
 
 @contextmanager
 def reading(url: str) -> Iterator[None]:
-    """Turn what goes wrong while a file from ``open_input(url)`` is read into StorageError."""
-    with s3_errors(url, "s3:GetObject", "read") if is_remote(url) else storage_errors(url, "read"):
+    """Around the reads of a file from ``open_input(url)``.
+
+    A store that fails becomes StorageError.  Damage that pyarrow meets inside the bytes and reports as OSError
+    becomes InputError; its other complaints about content (ArrowException) pass unchanged.
+    """
+    try:
         yield
+    except OSError as error:
+        if _is_damage(error):
+            raise InputError(f"{url}: the file is damaged: {str(error).splitlines()[0]}") from error
+        with s3_errors(url, "s3:GetObject", "read") if is_remote(url) else storage_errors(url, "read"):
+            raise
+
+
+def _is_damage(error: OSError) -> bool:
+    """Disks give a number, S3 its own words; a plain OSError with neither is about the content."""
+    return type(error) is OSError and error.errno is None and "AWS Error" not in str(error)

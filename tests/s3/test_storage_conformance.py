@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hybrid_batch.core.errors import StorageError
+from hybrid_batch.core.errors import InputError, StorageError
 from hybrid_batch.storage import Store, basename, join, open_store, reading
 
 _RACER = """
@@ -190,6 +190,31 @@ def test_parquet_row_groups_are_read_by_range(root: str, store: Store) -> None:
         assert file.size() == len(buffer.getvalue())
         part = pq.ParquetFile(file).read_row_group(5, columns=["prompt"])
     assert part == table.slice(5_000, 1_000).select(["prompt"])
+
+
+def _parquet() -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"prompt": [f"prompt {number}" for number in range(20_000)]}), buffer)
+    return buffer.getvalue()
+
+
+def _read_parquet(store: Store, url: str) -> pa.Table:
+    with reading(url), store.open_input(url) as file, pq.ParquetFile(file) as parquet:
+        return parquet.read()
+
+
+def test_damage_inside_a_file_is_the_fault_of_the_input(root: str, store: Store) -> None:
+    whole, url = _parquet(), join(root, "damaged.parquet")
+    store.put(url, whole[:5_000] + whole[9_000:])
+    with pytest.raises(InputError, match=r"damaged\.parquet: the file is damaged"):
+        _read_parquet(store, url)
+
+
+def test_what_pyarrow_says_of_another_format_is_left_to_the_caller(root: str, store: Store) -> None:
+    url = join(root, "text.parquet")
+    store.put(url, b"this is no Parquet file")
+    with pytest.raises(pa.ArrowInvalid, match="not a parquet file"):
+        _read_parquet(store, url)
 
 
 def test_a_writable_folder_passes_the_check_and_stays_as_it_was(root: str, store: Store) -> None:
