@@ -29,10 +29,15 @@ _TASK_FAILURES = 4
 def spark_session(
     *, app_name: str, master: str | None, conf: Mapping[str, str], log_file: Path
 ) -> Iterator[SparkSession]:
-    """Open a session, or take the one that spark-submit made, and stop it at the end.
+    """Open a session and stop it at the end; a session that is active already is used as it is and left open.
 
     Spark's own output goes to ``log_file``.  Raises ``SparkError`` if Java is missing or Spark does not start.
     """
+    from pyspark.sql import SparkSession
+
+    if (active := SparkSession.getActiveSession()) is not None:
+        yield active
+        return
     if not submitted():
         require_java()
     session = _start(app_name, master, conf, log_file)

@@ -1,0 +1,216 @@
+"""The whole path on real Spark: every query answered once, by the tier that the policy says."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from hybrid_batch import pipeline
+from hybrid_batch.core.errors import InputError, RowErrorRateError
+from hybrid_batch.engines.router import load_router
+from hybrid_batch.tables import COST, DEAD_LETTERS, RESULTS, SCORED
+from tests.support.jobs import REFUSED_ROWS, load, questions, results_of, write_jsonl, write_parquet
+
+ROWS = 120
+
+
+def test_every_query_has_one_result_in_the_tier_that_its_score_says(finished, tiny_router):
+    outcome, recorder, _ = finished
+    root = outcome.layout.root
+    results = results_of(root)
+    by_id = {row["query_id"]: row for row in results.to_pylist()}
+    asked = questions(ROWS)
+
+    assert results.num_rows == ROWS
+    assert set(by_id) == {row["query_id"] for row in asked}
+    assert results.schema.names == [*RESULTS.names, "tenant"]
+    assert all(by_id[row["query_id"]]["tenant"] == row["tenant"] for row in asked)
+
+    answerable = [row for row in asked if (row["prompt"] or "").strip()]
+    scores = load_router(tiny_router).score([row["prompt"] for row in answerable])
+    for row, score in zip(answerable, scores, strict=True):
+        result = by_id[row["query_id"]]
+        assert result["score"] == pytest.approx(score, abs=2e-6)
+        assert result["tier"] == ("small" if result["score"] >= outcome.threshold else "large")
+        assert result["text"]
+        assert result["error_kind"] is None
+    assert outcome.cost_advantage <= 0.40
+    assert recorder.seen[-1].done_rows == recorder.seen[-1].total_rows
+
+
+def test_refused_rows_have_results_and_dead_letters_that_name_their_place(finished):
+    outcome, _, document = finished
+    rejected = results_of(outcome.layout.root).filter(pc.field("tier") == "rejected").to_pylist()
+    letters = pq.read_table(outcome.layout.dead_letters_folder)
+
+    assert sorted(row["error_kind"] for row in rejected) == ["empty_prompt", "null_prompt"]
+    assert letters.schema.names == DEAD_LETTERS.names
+    assert {row["source_row"] for row in letters.to_pylist()} == {7, 9}
+    assert letters["source_file"].to_pylist() == [document["input"]["path"]] * REFUSED_ROWS
+    assert outcome.rejected_rows == outcome.manifest["failed_rows"] == REFUSED_ROWS
+
+
+def test_the_cost_report_adds_up_to_results_and_receipts(finished):
+    outcome, _, _ = finished
+    report = duckdb.sql(f"select * from '{outcome.layout.cost_report}'").arrow().read_all().to_pylist()
+    sums = duckdb.sql(
+        f"select tier, count(*) n, sum(prompt_tokens) p, sum(completion_tokens) c "
+        f"from '{outcome.layout.results_folder}/*/*.parquet' where tier <> 'rejected' group by tier"
+    ).fetchall()
+
+    assert [field.name for field in COST] == list(report[0])
+    assert {(row["tier"], row["queries"], row["prompt_tokens"], row["completion_tokens"]) for row in report} == {
+        tuple(row) for row in sums
+    }
+    assert all(row["usd"] > 0 and row["load_seconds"] > 0 for row in report)
+    assert sum((row["usd"] for row in report), Decimal(0)) == report[0]["run_usd"]
+    assert report[0]["all_large_method"] == "large_rate_tonight_x_small_completion_tokens"
+    assert Path(outcome.layout.html_report).read_text().startswith("<!DOCTYPE html>")
+
+
+def test_the_same_command_again_does_nothing(finished, run_job):
+    first, _, document = finished
+    before = {path: path.stat().st_mtime_ns for path in Path(first.layout.root).rglob("*") if path.is_file()}
+    second, recorder = run_job(document)
+    after = {path: path.stat().st_mtime_ns for path in Path(first.layout.root).rglob("*") if path.is_file()}
+
+    assert second.already_finished
+    assert second.costs == first.costs
+    assert before == after
+    assert recorder.seen == []
+
+
+def test_a_run_with_holes_is_filled_and_nothing_else_is_touched(document, run_job):
+    first, _ = run_job(document)
+    root = Path(first.layout.root)
+    whole = sorted(results_of(str(root)).to_pylist(), key=lambda row: row["query_id"])
+    holes = [
+        root / "manifest.json",
+        root / "results/tier=small/shard-000001.parquet",
+        root / "receipts/tier=small/shard-000001.json",
+        root / "results/tier=large/shard-000000.parquet",
+        root / "receipts/tier=large/shard-000000.json",
+        root / "receipts/tier=large/shard-000002.json",
+        root / "routed/tier=large/shard-000000.parquet",
+    ]
+    for path in holes:
+        path.unlink()
+    status = pipeline.status(str(root))
+    kept = {path: path.stat().st_mtime_ns for path in (root / "results").rglob("*.parquet")}
+    second, recorder = run_job(document)
+
+    again = sorted(results_of(str(root)).to_pylist(), key=lambda row: row["query_id"])
+    drop = "latency_seconds"
+    assert [row | {drop: 0} for row in again] == [row | {drop: 0} for row in whole]
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert status.state == "unfinished"
+    assert {stage.name: stage.planned_units - stage.done_units for stage in status.stages} == {
+        "score": 0,
+        "generate small": 1,
+        "generate large": 1,
+        "generate rejected": 0,
+    }
+    assert status.errors == {"empty_prompt": 1, "null_prompt": 1}
+    assert pipeline.status(document["run"]["output"]).state == "finished"
+    assert not second.already_finished
+    assert all(path.exists() for path in holes)
+    assert recorder.seen[0].stage == "generate small"
+    assert recorder.seen[0].done_rows == recorder.seen[0].rows_before > 0
+
+
+def test_shards_do_not_depend_on_how_the_input_is_cut(document, run_job, tmp_path):
+    rows = questions(ROWS)
+    for name, split in (("one", 10_000), ("many", 32)):
+        path = write_parquet(tmp_path / name / "q.parquet", rows, row_group=32)
+        document["input"] |= {"path": str(path), "format": "parquet", "rows_per_split": split}
+        document["run"]["output"] = str(tmp_path / f"out-{name}")
+        outcome, _ = run_job(document)
+        shards = sorted(Path(outcome.layout.routed_folder).rglob("shard-*.parquet"))
+        content = [pq.read_table(shard).drop_columns(["source_file"]).to_pylist() for shard in shards]
+        parts = len(list(Path(outcome.layout.scored_folder).iterdir()))
+        if name == "one":
+            assert parts == 1
+            expected = content
+    assert parts > 1
+    assert content == expected
+    assert pq.read_schema(shards[0]).names == [*SCORED.names, "tenant"]
+
+
+def test_chat_turns_reach_the_model_and_a_broken_chat_is_refused_alone(document, run_job, tmp_path):
+    rows = [
+        {"query_id": "a", "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi?"}]},
+        {"query_id": "b", "messages": [{"role": "wizard", "content": "Hi?"}]},
+        {"query_id": "c", "messages": [{"role": "user", "content": "Hi?"}]},
+    ]
+    document["input"] = {
+        "path": str(write_jsonl(tmp_path / "chats.jsonl", rows)),
+        "format": "jsonl",
+        "columns": {"id": "query_id", "messages": "messages"},
+    }
+    outcome, _ = run_job(document)
+    found = {row["query_id"]: row for row in results_of(outcome.layout.root).to_pylist()}
+
+    assert found["b"]["error_kind"] == "invalid_messages"
+    assert "wizard" in found["b"]["error_message"]
+    assert found["a"]["prompt_tokens"] > found["c"]["prompt_tokens"] > 0
+
+
+def test_an_engine_that_dies_in_the_middle_loses_no_row(document, run_job):
+    for tier in ("small", "large"):
+        document["tiers"][tier]["engine_args"]["die_after"] = 30
+    outcome, _ = run_job(document)
+    results = results_of(outcome.layout.root)
+
+    assert results.num_rows == len(set(results["query_id"].to_pylist())) == ROWS
+    assert outcome.manifest["failed_rows"] == REFUSED_ROWS
+    assert sum(cost.time.engines for cost in outcome.costs) > 2
+
+
+def test_a_doubled_id_is_refused_before_anything_is_scored(document, run_job, tmp_path):
+    rows = questions(ROWS)
+    rows[100]["query_id"] = rows[3]["query_id"]
+    document["input"]["path"] = str(write_jsonl(tmp_path / "doubled.jsonl", rows))
+    with pytest.raises(InputError, match=r"'query_id': 1 ids stand there more than once.*row 3 and .*row 100"):
+        run_job(document)
+    assert not list(Path(document["run"]["output"]).rglob("part-*"))
+
+
+def test_a_null_id_is_refused_with_its_row(document, run_job, tmp_path):
+    rows = questions(ROWS)
+    rows[5]["query_id"] = None
+    document["input"] |= {"path": str(write_parquet(tmp_path / "null.parquet", rows)), "format": "parquet"}
+    with pytest.raises(InputError, match=r"null\.parquet: column 'query_id', row 5: the id is null"):
+        run_job(document)
+
+
+def test_too_many_failed_rows_are_an_error_after_everything_is_committed(finished):
+    outcome, _, _ = finished
+    pipeline.check_error_rate(outcome, max_error_rate=0.05)
+    with pytest.raises(RowErrorRateError, match=r"2 of 120 rows failed \(1\.7%\), allowed"):
+        pipeline.check_error_rate(outcome, max_error_rate=0.01)
+
+
+def test_a_dry_run_writes_nothing(document, tmp_path):
+    from tests.support.jobs import Recorder
+
+    recorder = Recorder()
+    pipeline.dry_run(load(document, tmp_path, ["input.limit=50"]), recorder)
+    assert "would read 50 queries" in recorder.notes[0]
+    assert not Path(document["run"]["output"]).exists()
+
+
+def test_the_plan_holds_the_identity_and_no_secret(document, run_job):
+    document["tiers"]["small"]["env"] = {"SOME_TOKEN": "hunter2-hunter2"}
+    outcome, _ = run_job(document)
+    plan = json.loads(Path(outcome.layout.plan).read_text())
+
+    assert plan["identity"]["policy"] == {"small_share": 0.40}
+    assert plan["run_id"] == outcome.layout.run_id
+    everything = b"".join(path.read_bytes() for path in Path(document["run"]["output"]).rglob("*") if path.is_file())
+    assert b"hunter2" not in everything
