@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ _BAR_WIDTH = 28
 @contextmanager
 def watching(console: Console) -> Iterator[Observer]:
     """An observer that suits ``console``; it says how the last stage ended when the block is left."""
-    observer = LiveObserver(console) if console.is_terminal else PlainObserver(console)
+    observer: _StageObserver = LiveObserver(console) if console.is_terminal else PlainObserver(console)
     try:
         yield observer
     finally:
@@ -42,6 +43,10 @@ class StageView:
         """Completion tokens per second since the first look."""
         span = self.latest.elapsed_seconds - self.first.elapsed_seconds
         return (self.latest.completion_tokens - self.first.completion_tokens) / span if span > 0 else 0.0
+
+    @property
+    def complete(self) -> bool:
+        return self.latest.total_rows in (None, self.latest.done_rows)
 
     def rows(self) -> str:
         done, total = words.count(self.latest.done_rows), self.latest.total_rows
@@ -67,44 +72,78 @@ class StageView:
         return ", ".join([f"{self.rows()} in {took}", *self.money()])
 
 
-class PlainObserver:
-    """A line when a stage starts, about every ten seconds, and when it ends."""
+class _StageObserver(ABC):
+    """Follows one stage after the other; a stage ends with its last row, with the next stage or with the run."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._stage: StageView | None = None
-        self._said_at = 0.0
+        self._ended: str | None = None
+
+    def progress(self, progress: Progress) -> None:
+        if progress.stage == self._ended:
+            return
+        if self._stage is None or self._stage.latest.stage != progress.stage:
+            self._end_stage()
+            self._stage = StageView(progress, progress)
+            self._started(self._stage)
+        else:
+            self._stage = StageView(self._stage.first, progress)
+            self._went_on(self._stage)
+        if progress.total_rows == progress.done_rows:
+            self._end_stage()
+
+    def close(self) -> None:
+        """End the current stage."""
+        self._end_stage()
+
+    def _end_stage(self) -> None:
+        if (stage := self._stage) is not None:
+            self._stage, self._ended = None, stage.latest.stage
+            self._over(stage)
+
+    @abstractmethod
+    def note(self, message: str) -> None: ...
+
+    @abstractmethod
+    def _started(self, stage: StageView) -> None: ...
+
+    @abstractmethod
+    def _went_on(self, stage: StageView) -> None: ...
+
+    @abstractmethod
+    def _over(self, stage: StageView) -> None: ...
+
+
+class PlainObserver(_StageObserver):
+    """A line when a stage starts, about every ten seconds, and when it ends."""
+
+    _said_at = 0.0
 
     def note(self, message: str) -> None:
         self._say(message)
 
-    def progress(self, progress: Progress) -> None:
-        if self._stage is None or self._stage.latest.stage != progress.stage:
-            self.close()
-            self._stage, self._said_at = StageView(progress, progress), progress.elapsed_seconds
-            self._say(f"{progress.stage}: {self._stage.rows()}")
-            return
-        self._stage = StageView(self._stage.first, progress)
-        if progress.elapsed_seconds - self._said_at >= PLAIN_EVERY_SECONDS:
-            self._said_at = progress.elapsed_seconds
-            self._say(f"{progress.stage}: {', '.join([self._stage.rows(), *self._stage.facts()])}")
+    def _started(self, stage: StageView) -> None:
+        self._said_at = stage.latest.elapsed_seconds
+        self._say(f"{stage.latest.stage}: {stage.rows()}")
 
-    def close(self) -> None:
-        """End the current stage."""
-        if self._stage is not None:
-            self._say(f"{self._stage.latest.stage}: {self._stage.ending()}")
-            self._stage = None
+    def _went_on(self, stage: StageView) -> None:
+        if stage.latest.elapsed_seconds - self._said_at >= PLAIN_EVERY_SECONDS and not stage.complete:
+            self._said_at = stage.latest.elapsed_seconds
+            self._say(f"{stage.latest.stage}: {', '.join([stage.rows(), *stage.facts()])}")
+
+    def _over(self, stage: StageView) -> None:
+        self._say(f"{stage.latest.stage}: {stage.ending()}")
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-class LiveObserver:
+class LiveObserver(_StageObserver):
     """Two lines that move at the bottom of a terminal; everything said before stays above them."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._stage: StageView | None = None
+        super().__init__(console)
         self._spinner = Spinner("dots", style="cyan")
         self._live = Live(console=console, transient=True, refresh_per_second=8, get_renderable=self._picture)
         self._live.start()
@@ -112,29 +151,24 @@ class LiveObserver:
     def note(self, message: str) -> None:
         self._console.print(Text(message, style="dim"))
 
-    def progress(self, progress: Progress) -> None:
-        if self._stage is None or self._stage.latest.stage != progress.stage:
-            self._end_stage()
-            self._stage = StageView(progress, progress)
-        self._stage = StageView(self._stage.first, progress)
-
     def close(self) -> None:
         """End the current stage and leave the terminal as it was."""
         self._end_stage()
         self._live.stop()
 
-    def _end_stage(self) -> None:
-        if self._stage is not None:
-            finished = self._stage.latest.total_rows in (None, self._stage.latest.done_rows)
-            mark = ("✓ ", "green") if finished else ("· ", "dim")
-            line = Text.assemble(mark, f"{self._stage.latest.stage:<15}", (self._stage.ending(), "dim"))
-            self._stage = None
-            self._console.print(line)
+    def _started(self, stage: StageView) -> None:
+        """The display draws the stage by itself."""
+
+    def _went_on(self, stage: StageView) -> None:
+        """The display draws the stage by itself."""
+
+    def _over(self, stage: StageView) -> None:
+        mark = ("✓ ", "green") if stage.complete else ("· ", "dim")
+        self._console.print(Text.assemble(mark, f"{stage.latest.stage:<15}", (stage.ending(), "dim")))
 
     def _picture(self) -> RenderableType:
-        if self._stage is None:
-            return Text()
-        return stage_picture(self._stage, self._spinner)
+        stage = self._stage
+        return Text() if stage is None else stage_picture(stage, self._spinner)
 
 
 def stage_picture(stage: StageView, spinner: RenderableType) -> RenderableType:
