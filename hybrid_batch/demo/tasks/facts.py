@@ -26,6 +26,18 @@ Kyrgyzstan => Bishkek
 Burkina Faso => Ouagadougou
 Slovenia => Ljubljana
 Zambia => Lusaka
+Spain => Madrid
+Germany => Berlin
+Russia => Moscow
+China => Beijing
+Turkey => Ankara
+Poland => Warsaw
+Sweden => Stockholm
+Finland => Helsinki
+Chile => Santiago
+Argentina => Buenos Aires
+Greece => Athens
+Cuba => Havana
 """)
 
 _WORLD = table("""
@@ -91,6 +103,11 @@ What is the chemical symbol of sodium? => Na
 What is the chemical symbol of silver? => Ag
 What is the chemical symbol of lead? => Pb
 What is the chemical symbol of potassium? => K
+What is the chemical symbol of copper? => Cu
+What is the chemical symbol of calcium? => Ca
+What is the chemical symbol of zinc? => Zn
+What is the chemical symbol of helium? => He
+What is the chemical symbol of tin? => Sn
 Which blood cells fight infections, red or white? => white
 Which is the largest organ of the human body? => skin
 What star is at the centre of our solar system? => Sun
@@ -170,11 +187,11 @@ def choice(rng: Random) -> Iterator[Item]:
         right, *wrong = options.split(", ")
         yield _lettered(rng, f'Which word means about the same as "{word}"?', right, wrong)
     capitals = dict(_CAPITALS)
-    for country in rng.sample(sorted(capitals), 13):
+    for country in rng.sample(sorted(capitals), 6):
         others = [name.split("|")[0] for land, name in capitals.items() if land != country]
         right = capitals[country].split("|")[0]
         yield _lettered(rng, f"Which city is the capital of {country}?", right, rng.sample(others, 3))
-    for _ in range(13):
+    for _ in range(6):
         kind, other = rng.sample(sorted(_KINDS), 2)
         yield _lettered(
             rng,

@@ -1,4 +1,4 @@
-"""Single words to translate from English into four languages."""
+"""Single words to translate from English into Spanish and French."""
 
 from __future__ import annotations
 
@@ -7,37 +7,33 @@ from random import Random
 
 from hybrid_batch.demo.tasks.item import Item, table
 
-_LANGUAGES = ("Spanish", "French", "German", "Italian")
-
 _WORDS = table("""
-house => casa, maison, Haus, casa
-water => agua, eau, Wasser, acqua
-dog => perro, chien, Hund, cane
-cat => gato, chat, Katze, gatto
-book => libro, livre, Buch, libro
-bread => pan, pain, Brot, pane
-milk => leche, lait, Milch, latte
-red => rojo, rouge, rot, rosso
-green => verde, vert, grün, verde
-night => noche, nuit, Nacht, notte
-sun => sol, soleil, Sonne, sole
-friend => amigo|amiga, ami|amie, Freund|Freundin, amico|amica
-school => escuela|colegio, école, Schule, scuola
-window => ventana, fenêtre, Fenster, finestra
-spoon => cuchara, cuillère|cuiller, Löffel, cucchiaio
-butterfly => mariposa, papillon, Schmetterling, farfalla
-key => llave, clé|clef, Schlüssel, chiave
-snow => nieve, neige, Schnee, neve
-knife => cuchillo, couteau, Messer, coltello
-bridge => puente, pont, Brücke, ponte
+house => casa, maison
+water => agua, eau
+dog => perro, chien
+cat => gato, chat
+book => libro, livre
+bread => pan, pain
+milk => leche, lait
+red => rojo, rouge
+green => verde, vert
+night => noche, nuit
+sun => sol, soleil
+friend => amigo|amiga, ami|amie
+school => escuela|colegio, école
+window => ventana, fenêtre
+spoon => cuchara, cuillère|cuiller
+butterfly => mariposa, papillon
+key => llave, clé|clef
+snow => nieve, neige
+knife => cuchillo, couteau
+bridge => puente, pont
 """)
 
 
 def translate(rng: Random) -> Iterator[Item]:
-    """Two languages per word, so that common and rare words meet every language."""
-    for place, (word, right) in enumerate(_WORDS):
-        answers = right.split(", ")
-        for turn in (place, place + 1 + rng.randrange(3)):
-            language = _LANGUAGES[turn % 4]
-            prompt = f'Translate the English word "{word}" into {language}. Answer with one word.'
-            yield Item(prompt, answers[turn % 4], "contains")
+    for word, right in rng.sample(_WORDS, len(_WORDS)):
+        for language, answer in zip(("Spanish", "French"), right.split(", "), strict=True):
+            yield Item(
+                f'Translate the English word "{word}" into {language}. Answer with one word.', answer, "contains"
+            )

@@ -37,18 +37,18 @@ gallons => quarts 4
 
 
 def arithmetic(rng: Random) -> Iterator[Item]:
-    for low, high in ((2, 9), (2, 9), (2, 9), (11, 99), (11, 99), (101, 999), (1001, 9999)):
-        for _ in range(2):
+    for (low, high), times in (((2, 9), 4), ((11, 99), 6), ((101, 999), 5), ((1001, 9999), 3)):
+        for _ in range(times):
             a, b = rng.randint(low, high), rng.randint(low, high)
             yield Item(f"What is {a} + {b}? {_ONLY}", str(a + b), "number")
             a, b = max(a, b), min(a, b)
             yield Item(f"What is {a} - {b}? {_ONLY}", str(a - b), "number")
-    for digits, times in (((2, 9), 4), ((11, 49), 2), ((101, 399), 2)):
+    for (low, high), times in (((2, 9), 5), ((11, 49), 9), ((101, 399), 2)):
         for _ in range(times):
-            a, b = rng.randint(*digits), rng.randint(2, 9)
+            a, b = rng.randint(low, high), rng.randint(2, 9)
             yield Item(f"What is {a} times {b}? {_ONLY}", str(a * b), "number")
-    for low, high in ((2, 9), (2, 9), (11, 40), (11, 40), (11, 99), (11, 99)):
-        a, b = rng.randint(low, high), rng.randint(2, 9)
+    for high in (9, 9, 9, 9, 40, 40, 40, 40):
+        a, b = rng.randint(2, high), rng.randint(2, 9)
         yield Item(f"What is {a * b} divided by {b}? {_ONLY}", str(a), "number")
 
 
@@ -126,29 +126,26 @@ def units(rng: Random) -> Iterator[Item]:
         smaller, factor = right.split()
         count = rng.randint(2, 9)
         yield Item(f"How many {smaller} are in {count} {unit}? {_ONLY}", str(count * int(factor)), "number")
-        count = rng.randint(2, 12)
-        prompt = f"Convert {count * int(factor)} {smaller} to {unit}. {_WORKED}"
-        yield Item(prompt, str(count), "number")
     for celsius in rng.sample(range(-20, 105, 5), 8):
         prompt = f"What is {celsius} degrees Celsius in degrees Fahrenheit? {_WORKED}"
         yield Item(prompt, str(celsius * 9 // 5 + 32), "number")
 
 
 def dates(rng: Random) -> Iterator[Item]:
-    for ahead in (1, 1, 2, 3, 4, 5, 6, 8, 10, 20):
+    for ahead in (1, 1, 1, 1, 2, 3, 8):
         day = rng.randrange(7)
         prompt = f"Today is {_DAYS[day]}. Which day of the week is it in {ahead} days?".replace("in 1 days", "tomorrow")
         later = _DAYS[(day + ahead) % 7]
         yield Item(f"{prompt} Answer with the day only.", later, f"final:{'|'.join(_DAYS)}")
     final = f"final:{'|'.join(_MONTHS)}"
-    for month in rng.sample(range(12), 8):
+    for month in range(12):
         prompt = f"Which month comes right {{}} {_MONTHS[month]}? Answer with the month only."
         yield Item(prompt.format("after"), _MONTHS[(month + 1) % 12], final)
         yield Item(prompt.format("before"), _MONTHS[(month - 1) % 12], final)
     for month in rng.sample([0, 3, 4, 5, 6, 7, 8, 9, 10, 11], 6):
         length = calendar.monthrange(2023, month + 1)[1]
         yield Item(f"How many days does {_MONTHS[month]} have? {_ONLY}", str(length), "number")
-    for _ in range(8):
+    for _ in range(4):
         start = datetime.date(2023, rng.randint(1, 11), rng.randint(1, 28))
         days = rng.randint(3, 30)
         end = start + datetime.timedelta(days=days)
@@ -158,15 +155,15 @@ def dates(rng: Random) -> Iterator[Item]:
 
 
 def compare(rng: Random) -> Iterator[Item]:
-    for low, high in ((1, 20), (10, 99), (100, 999), (1000, 9999), (10000, 99999)):
+    for low, high in ((10, 99), (100, 999), (1000, 9999), (10000, 99999)):
         for word, pick in (("larger", max), ("smaller", min), ("larger", max), ("smaller", min)):
             pair = rng.sample(range(low, high), 2)
             yield _either(f"Which number is {word}", [str(one) for one in pair], str(pick(pair)))
-    for _ in range(8):
+    for _ in range(6):
         decimals = [f"0.{rng.randint(3, 9)}", f"0.{rng.randint(11, 29)}"]
         rng.shuffle(decimals)
         yield _either("Which number is larger", decimals, max(decimals, key=float))
-    for _ in range(12):
+    for _ in range(20):
         hours, minutes = rng.randint(2, 9), rng.randint(100, 600)
         times = [f"{hours} hours", f"{minutes} minutes"]
         yield _either("Which is longer", times, times[0] if hours * 60 > minutes else times[1])
@@ -177,18 +174,18 @@ def _either(question: str, pair: list[str], right: str) -> Item:
 
 
 def sequences(rng: Random) -> Iterator[Item]:
-    for step in (1, 2, 5, 10, 3, 4, 7, 11, 13, 17, 25, 50):
+    for step in (1, 2, 5, 10, 3, 4, 7, 11, 25, 50):
         start = rng.randint(1, 20)
         yield _next([start + step * place for place in range(5)])
-    for step in (1, 2, 3, 6, 9, 12):
+    for step in (1, 2, 3, 6):
         start = rng.randint(70, 120)
         yield _next([start - step * place for place in range(5)])
     for factor in (2, 2, 2, 3, 3, 10):
         start = rng.randint(1, 6)
         yield _next([start * factor**place for place in range(5)])
-    for start in range(1, 10):
+    for start in range(1, 7):
         yield _next([number**2 for number in range(start, start + 5)])
-    for _ in range(8):
+    for _ in range(4):
         first, second = rng.randint(1, 6), rng.randint(1, 6)
         row = [first, second]
         while len(row) < 6:

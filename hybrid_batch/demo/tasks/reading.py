@@ -55,21 +55,21 @@ I have had better coffee from a vending machine.
 
 _PEOPLE = ("Maria", "Tom", "Aisha", "Peter", "Lena", "Omar", "Julia", "Victor")
 _CITIES = ("Madrid", "Vienna", "Boston", "Dublin", "Prague", "Sydney", "Lyon", "Turin")
+_ALWAYS_ASKED = ("What is the order number?", "How many euros did it cost?", "In which city will it be collected?")
 _GOODS = ("lamp", "bicycle", "jacket", "camera", "desk", "guitar", "blanket", "backpack")
 
 _PROGRAMS = table("""
 print({a} + {b}) => {sum}
+print({big} + {b}) => {larger}
 print({a} * {b}) => {product}
+print({big} - {a}) => {difference}
 print({big} // {a}) => {quotient}
 print({big} % {a}) => {rest}
-print(len("{word}")) => {length}
+print(max([{a}, {b}, {c}])) => {maximum}
+print(sum([{a}, {b}])) => {sum}
 print("{word}".upper()) => {upper}
 print("{word}"[0]) => {first}
-print("{word}"[::-1]) => {backwards}
-print(max([{a}, {b}, {c}])) => {maximum}
-print(sum([{a}, {b}, {c}])) => {total}
-print(sorted([{a}, {b}, {c}])[0]) => {minimum}
-print({a} > {b}) => {greater}
+print(len("{word}")) => {length}
 """)
 
 
@@ -83,7 +83,7 @@ def sentiment(rng: Random) -> Iterator[Item]:
 
 
 def extract(rng: Random) -> Iterator[Item]:
-    for _ in range(8):
+    for _ in range(12):
         (sender, friend), (home, goal) = rng.sample(_PEOPLE, 2), rng.sample(_CITIES, 2)
         thing, price, hour = rng.choice(_GOODS), rng.randint(11, 480), rng.randint(7, 11)
         code = f"{rng.choice('KLMNPRT')}{rng.randint(1000, 9999)}"
@@ -99,7 +99,7 @@ def extract(rng: Random) -> Iterator[Item]:
             "What is the order number?": code,
             "How many euros did it cost?": str(price),
         }
-        for question in rng.sample(sorted(asked), 5):
+        for question in (*_ALWAYS_ASKED, rng.choice(sorted(set(asked) - set(_ALWAYS_ASKED)))):
             yield Item(f"{text}\n{question} Answer in a few words.", asked[question], "contains")
 
 
@@ -112,7 +112,7 @@ def code(rng: Random) -> Iterator[Item]:
             yield Item(prompt, output, "number" if output.isdigit() else "case")
 
 
-def _values(rng: Random) -> dict[str, str | int | bool]:
+def _values(rng: Random) -> dict[str, str | int]:
     a, b, c = rng.sample(range(2, 30), 3)
     big, word = (
         rng.randint(31, 99),
@@ -125,15 +125,13 @@ def _values(rng: Random) -> dict[str, str | int | bool]:
         "big": big,
         "word": word,
         "sum": a + b,
+        "larger": big + b,
+        "difference": big - a,
         "product": a * b,
         "quotient": big // a,
         "rest": big % a,
         "length": len(word),
         "upper": word.upper(),
         "first": word[0],
-        "backwards": word[::-1],
         "maximum": max(a, b, c),
-        "total": a + b + c,
-        "minimum": min(a, b, c),
-        "greater": a > b,
     }

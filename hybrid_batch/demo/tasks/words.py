@@ -34,35 +34,41 @@ the opposite of the word "early" => late
 the opposite of the word "empty" => full
 the opposite of the word "rough" => smooth
 the opposite of the word "victory" => defeat
+the opposite of the word "day" => night
+the opposite of the word "rich" => poor
+the opposite of the word "young" => old
+the opposite of the word "strong" => weak
+the opposite of the word "happy" => sad|unhappy
+the opposite of the word "dark" => light|bright
 """)
 
 
 def letters(rng: Random) -> Iterator[Item]:
-    for word in (*rng.sample(_SHORT, 4), *rng.sample(_LONG, 3), *rng.sample(_LONGER, 3)):
+    words = _SHORT + _LONG + _LONGER
+    for word in rng.sample(words, 4):
         yield Item(f'Spell the word "{word}" backwards. {_ONLY}', word[::-1], "contains")
-    for word in (*rng.sample(_SHORT, 3), *rng.sample(_LONG, 3), *rng.sample(_LONGER, 3)):
+    for word in rng.sample(words, 4):
         prompt = f'How many letters does the word "{word}" have? Answer with the number only.'
         yield Item(prompt, str(len(word)), "number")
-    for word in (*rng.sample(_LONG, 4), *rng.sample(_LONGER, 4)):
+    for word in rng.sample(words, 20):
         letter = rng.choice(sorted(set(word)))
         prompt = f'How many times does the letter "{letter}" occur in "{word}"? Answer with the number only.'
         yield Item(prompt, str(word.count(letter)), "number")
-    for word in rng.sample(_SHORT + _LONG, 7):
+    for word in rng.sample([word for word in words if word[0] not in "ai"], 16):
         yield Item(f'What is the first letter of the word "{word}"? {_ONLY}', word[0], "contains")
-        if word[-1] not in "ai":
-            yield Item(f'What is the last letter of the word "{word}"? {_ONLY}', word[-1], "contains")
+    for word in rng.sample([word for word in words if word[-1] not in "ai"], 4):
+        yield Item(f'What is the last letter of the word "{word}"? {_ONLY}', word[-1], "contains")
 
 
 def rewrite(rng: Random) -> Iterator[Item]:
     for form, answer in _FORMS:
         yield Item(f"What is {form}? Answer with one word.", answer, "contains")
-    for count in (1, 1, 2, 2, 3):
+    for count in (1, 1, 2, 2, 2, 3, 3, 3):
         text = " ".join(rng.sample(_LONG, count))
         yield Item(f'Write "{text}" in capital letters. {_ONLY}', text.upper(), "case")
-    for _ in range(4):
-        text = rng.choice(_LONGER)
+    for text in rng.sample(_LONG + _LONGER, 12):
         yield Item(f'Write "{text.upper()}" in small letters. {_ONLY}', text, "case")
-    for count in (3, 3, 3, 4, 4, 4, 5, 5, 5, 6):
+    for count in (3, 3, 4, 5):
         row = rng.sample(_LONG + _SHORT, count)
         if row == sorted(row):
             row.reverse()
