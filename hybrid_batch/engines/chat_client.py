@@ -265,7 +265,7 @@ class _Exchange:
         """The time asked for, else exponential backoff with full jitter; never beyond the longest pause."""
         longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._pauses)
         self._pauses += 1
-        drawn = random.uniform(0.0, longest)
+        drawn = random.uniform(0.0, longest)  # noqa: S311 (not for secrets)
         await asyncio.sleep(drawn if asked is None else min(asked, LONGEST_PAUSE_S) + drawn)
 
     def _root(self) -> str:

@@ -8,10 +8,14 @@ import random
 import time
 from typing import Any
 
-VOCABULARY = (
-    "amber birch cedar delta ember fjord grove haven iris jade koala lotus maple nectar onyx pearl "
-    "quartz river sage tulip umber violet willow xenon yarrow zinc"
-).split()
+VOCABULARY = tuple(
+    word
+    for line in (
+        "amber birch cedar delta ember fjord grove haven iris jade koala lotus maple nectar onyx pearl",
+        "quartz river sage tulip umber violet willow xenon yarrow zinc",
+    )
+    for word in line.split()
+)
 TEMPLATE_TOKENS = 3
 """Tokens that the chat template adds per message."""
 
@@ -28,7 +32,7 @@ def answer_words(request: dict[str, Any]) -> list[str]:
     """The whole answer, before ``max_tokens`` cuts it: 1 to 40 words out of a hash of messages and sampling."""
     told = {key: request.get(key) for key in ("messages", "temperature", "top_p", "seed", "stop")}
     seed = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).digest()
-    draw = random.Random(int.from_bytes(seed, "big"))  # not for secrets
+    draw = random.Random(int.from_bytes(seed, "big"))  # noqa: S311 (not for secrets)
     return [draw.choice(VOCABULARY) for _ in range(draw.randint(1, 40))]
 
 
@@ -65,18 +69,20 @@ def room_for(request: dict[str, Any], prompt: int, window: int, overflow: str) -
         raise Refusal(
             400,
             f"This model's maximum context length is {window} tokens. However, your prompt contains {prompt} input "
-            "tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt.",
+            "tokens, which exceeds this limit even without any output tokens. "
+            "Please reduce the length of the input prompt.",
         )
     if wanted is not None and prompt + wanted > window and overflow == "reject":
         raise Refusal(
             400,
             f"This model's maximum context length is {window} tokens. However, you requested {prompt + wanted} tokens "
-            f"({prompt} in the messages, {wanted} in the completion). Please reduce the length of the messages or completion.",
+            f"({prompt} in the messages, {wanted} in the completion). "
+            "Please reduce the length of the messages or completion.",
         )
     return min(wanted if wanted is not None else window, window - prompt)
 
 
-def completion(request: dict[str, Any], words: list[str], room: int, prompt: int, model: str) -> dict[str, Any]:
+def completion(words: list[str], room: int, prompt: int, model: str) -> dict[str, Any]:
     cut = len(words) > room
     given = words[:room]
     return {

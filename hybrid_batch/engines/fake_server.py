@@ -78,7 +78,7 @@ class Api:
         self.options = options
         self.model = Model(options)
         self._key = os.environ.get("VLLM_API_KEY", "")
-        self._draw = random.Random(options.failure_seed)
+        self._draw = random.Random(options.failure_seed)  # noqa: S311 (not for secrets)
         self._stuck = asyncio.Event()  # never set: what waits for it hangs
 
     async def answer(
@@ -136,7 +136,7 @@ class Api:
         load.generation_tokens += min(room, len(words))
         if self._draw.random() < self.options.garbage_rate:
             return b'{"choices": [{"mess'
-        return json.dumps(completion(request, words, room, prompt, self.options.served_model_name)).encode()
+        return json.dumps(completion(words, room, prompt, self.options.served_model_name)).encode()
 
     async def _maybe_fail(self, messages: list[dict[str, Any]]) -> None:
         options, load = self.options, self.model.load

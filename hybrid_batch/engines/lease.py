@@ -29,7 +29,8 @@ def leased(home: Path) -> bool:
     """True while any process holds a lease; files of ended leases are removed on the way."""
     folder = home / FOLDER
     paths = list(folder.iterdir()) if folder.is_dir() else []
-    return any([_held(path) for path in paths])  # a list, so that every stale file is seen
+    held = [_held(path) for path in paths]  # all of them, so that every stale file is removed
+    return any(held)
 
 
 def _take(folder: Path) -> int:

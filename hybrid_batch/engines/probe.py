@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from typing import Any
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on at this moment; it may be taken a moment later."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def healthy(port: int, timeout_s: float = 5.0) -> bool:

@@ -48,7 +48,10 @@ def group_members(pgid: int) -> list[int]:
 
 
 def marked(engine_id: str) -> list[int]:
-    """Pids of this user's processes whose environment carries the engine's mark, whatever group they are in."""
+    """Pids of this user's processes whose environment carries the engine's mark, whatever group they are in.
+
+    A process that rewrites its title (vLLM's engine core does) may have lost it; the guard never does.
+    """
     return [pid for pid in psutil.pids() if pid != os.getpid() and _mark_of(pid) == engine_id]
 
 
@@ -57,11 +60,13 @@ def end_group(pgid: int | None, engine_id: str, grace_s: float) -> None:
 
     Only a group that has a member with this engine's mark is touched: the number may be somebody else's by now.
     """
-    if pgid is not None and any(_group_of(pid) == pgid for pid in marked(engine_id)):
+    ours = pgid is not None and any(_group_of(pid) == pgid for pid in marked(engine_id))
+    if pgid is not None and ours:
         if grace_s > 0:
             _signal_group(pgid, signal.SIGTERM)
             _wait_until(lambda: not group_members(pgid), grace_s)
         _signal_group(pgid, signal.SIGKILL)
+        _wait_until(lambda: not group_members(pgid), KILL_SECONDS)
     for pid in marked(engine_id):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

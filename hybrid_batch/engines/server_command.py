@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import PurePath
+from pathlib import Path
 
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.engines.base import ServerRecipe
@@ -27,10 +27,15 @@ OWN_FLAGS = {
 """Server flag -> the recipe's field that sets it."""
 
 UNSAFE_FLAGS = frozenset(
-    "host port uds api_key config root_path ssl_keyfile ssl_certfile ssl_ca_certs middleware tool_server "
-    "tool_parser_plugin reasoning_parser_plugin allowed_local_media_path allowed_media_domains "
-    "trust_request_chat_template trust_request_mm_kwargs headless api_server_count worker_cls "
-    "worker_extension_cls logits_processors enable_log_requests enable_log_outputs".split()
+    {
+        *("host", "port", "uds", "api_key", "root_path", "headless", "api_server_count"),
+        *("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"),
+        *("config", "middleware", "worker_cls", "worker_extension_cls", "logits_processors"),
+        *("tool_server", "tool_parser_plugin", "reasoning_parser_plugin"),
+        *("allowed_local_media_path", "allowed_media_domains"),
+        *("trust_request_chat_template", "trust_request_mm_kwargs"),
+        *("enable_log_requests", "enable_log_outputs"),
+    }
 )
 """Flags that would open the server to others, run code named by text, or write prompts into logs."""
 
@@ -48,7 +53,7 @@ _VLLM_FLAGS: dict[str, str | int | float | bool] = {
 }
 _VLLM_ENV = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
 _CPU_ENV = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
     # Left to itself vLLM binds its threads to cores it does not own: two engines would share one core.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     # With this variable at 1 vLLM overrules the executor backend "uni" on a CPU.
@@ -75,19 +80,19 @@ def check_engine_args(tier: str, args: Mapping[str, str | int | float | bool]) -
 
 def served_name(recipe: ServerRecipe) -> str:
     """What requests call the model: the last part of its path or hub name."""
-    return PurePath(recipe.model).name or recipe.model
+    return Path(recipe.model).name or recipe.model
 
 
-def is_local_folder(model: str) -> bool:
-    """True when ``model`` is written as a path, so that it must exist on this machine."""
-    return model.startswith(("/", "./", "../", "~"))
+def local_folder(model: str) -> Path | None:
+    """The absolute path that ``model`` means, None when it is a hub name."""
+    return Path(model).expanduser().absolute() if model.startswith(("/", "./", "../", "~")) else None
 
 
 def server_arguments(recipe: ServerRecipe) -> list[str]:
     """The arguments of the server's module, ``{port}`` standing for the port.  Raises ``ConfigError``."""
     args = dict(recipe.engine_args)
     check_engine_args(recipe.tier, args)
-    model = os.path.expanduser(recipe.model) if is_local_folder(recipe.model) else recipe.model
+    model = str(local_folder(recipe.model) or recipe.model)
     words = [
         f"--model={model}",
         f"--served-model-name={served_name(recipe)}",
@@ -112,7 +117,7 @@ def server_environment(recipe: ServerRecipe, inherited: Mapping[str, str], packa
         if recipe.python not in (None, sys.executable):
             env.pop("PYTHONPATH", None)  # our packages must not shadow those of another environment
         env.update(_VLLM_ENV)
-        if is_local_folder(recipe.model):
+        if local_folder(recipe.model):
             env["HF_HUB_OFFLINE"] = "1"
         if recipe.gpus == 0:
             env = {**_CPU_ENV, **env}

@@ -1,28 +1,27 @@
 """The process that owns one engine server: starts it, watches it, ends it.  It imports no model library.
 
-``python -m hybrid_batch.engines.supervisor`` reads a :class:`LaunchPlan` as JSON from standard input, goes into a
-session of its own and lives as long as the engine.  It ends the engine's whole process group when its owner is gone,
-when nobody has leased it for a while, when the server died, or on SIGTERM.  Should it be killed with SIGKILL, the
-guard beside the server does the same (see :mod:`hybrid_batch.engines.launcher`).
+``python -m hybrid_batch.engines.supervisor`` reads a :class:`~hybrid_batch.engines.launch_plan.LaunchPlan` as JSON
+from standard input, goes into a session of its own and lives as long as the engine.  It ends the engine's whole
+process group when its owner is gone, when nobody has leased it for a while, when the server died, or on SIGTERM.
+Should it be killed with SIGKILL, the guard beside the server does it (:mod:`hybrid_batch.engines.launcher`).
 """
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from filelock import Timeout
 
 from hybrid_batch.engines import probe
+from hybrid_batch.engines.launch_plan import LaunchPlan
 from hybrid_batch.engines.lease import leased
 from hybrid_batch.engines.processes import MARK, ProcessId, end_group
 from hybrid_batch.engines.server_state import (
@@ -40,37 +39,7 @@ from hybrid_batch.engines.start_failure import cause_of_failure, port_was_taken
 
 POLL_SECONDS = 0.25
 PORT_TRIES = 5
-
-
-@dataclass(frozen=True)
-class LaunchPlan:
-    """All that the supervisor needs to know, as plain values.
-
-    ``command`` is the server's argument list in which ``{port}`` stands for the port; ``key_variable`` is the
-    environment variable by which the server gets its key.  ``grace_s`` is the time between SIGTERM and SIGKILL.
-    """
-
-    engine_id: str
-    fingerprint: str
-    home: str
-    owner: ProcessId
-    command: tuple[str, ...]
-    env: dict[str, str]
-    key_variable: str
-    model: str
-    log_path: str
-    start_timeout_s: float
-    idle_timeout_s: float
-    grace_s: float = 10.0
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> LaunchPlan:
-        fields = json.loads(text)
-        owner = ProcessId(**fields.pop("owner"))
-        return cls(owner=owner, command=tuple(fields.pop("command")), **fields)
+LOG_TAIL_BYTES = 256 * 1024
 
 
 class Stop(Exception):
@@ -87,6 +56,7 @@ class Supervisor:
     def __init__(self, plan: LaunchPlan) -> None:
         self._plan = plan
         self._home = Path(plan.home)
+        self._log = Path(plan.log_path)
         self._key = secrets.token_urlsafe(32)
         self._asked_to_stop = False
         self._server: subprocess.Popen[bytes] | None = None
@@ -124,13 +94,13 @@ class Supervisor:
     def _start(self) -> None:
         began = time.monotonic()
         for attempt in range(1, PORT_TRIES + 1):
-            port = _free_port()
-            log_start = _size_of(self._plan.log_path)
+            port = probe.free_port()
+            log_start = self._log.stat().st_size
             self._launch(port)
             status = self._until_ready_or_dead(port, began)
             if status is None:
                 break
-            log = _tail_of(self._plan.log_path, log_start)
+            log = self._tail_of_log(log_start)
             if attempt == PORT_TRIES or not port_was_taken(log):
                 raise StartFailed(cause_of_failure(log, status, self._plan.log_path))
             self._say(f"port {port} was taken in between, trying another")
@@ -142,7 +112,7 @@ class Supervisor:
     def _launch(self, port: int) -> None:
         command = [part.replace("{port}", str(port)) for part in self._plan.command]
         env = {**self._plan.env, MARK: self._plan.engine_id, self._plan.key_variable: self._key}
-        with open(self._plan.log_path, "ab") as log:
+        with self._log.open("ab") as log:
             self._server = subprocess.Popen(
                 command,
                 env=env,
@@ -210,7 +180,7 @@ class Supervisor:
         end_group(self._server.pid, self._plan.engine_id, self._plan.grace_s)
         self._server.wait()
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._asked_to_stop = True
 
     def _write(self, **changes: object) -> None:
@@ -218,25 +188,13 @@ class Supervisor:
         write_state(self._home, self.state)
 
     def _say(self, text: str) -> None:
-        with open(self._plan.log_path, "a") as log:
+        with self._log.open("a") as log:
             log.write(f"[supervisor] {time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
-
-def _free_port() -> int:
-    with socket.socket() as probe_socket:
-        probe_socket.bind(("127.0.0.1", 0))
-        port: int = probe_socket.getsockname()[1]
-        return port
-
-
-def _size_of(path: str) -> int:
-    return os.path.getsize(path) if os.path.exists(path) else 0
-
-
-def _tail_of(path: str, start: int, limit: int = 256 * 1024) -> str:
-    with open(path, "rb") as log:
-        log.seek(max(start, os.path.getsize(path) - limit))
-        return log.read().decode("utf-8", "replace")
+    def _tail_of_log(self, start: int) -> str:
+        with self._log.open("rb") as log:
+            log.seek(max(start, self._log.stat().st_size - LOG_TAIL_BYTES))
+            return log.read().decode("utf-8", "replace")
 
 
 def main() -> None:
@@ -263,7 +221,7 @@ def _redirect(log_path: str) -> None:
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
-        os.close(source) if source != log else None
+    os.close(nothing)
     os.close(log)
 
 
