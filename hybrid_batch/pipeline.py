@@ -7,6 +7,7 @@ it finished are therefore the same call.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,14 +24,14 @@ from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import REJECTED, decide
 from hybrid_batch.identity import identity_of, router_fingerprint, versions
 from hybrid_batch.ledger import Ledger, Routing
-from hybrid_batch.outcome import RunOutcome
+from hybrid_batch.outcome import RunOutcome, RunStatus
 from hybrid_batch.spark import jobs, tasks
 from hybrid_batch.spark.session import local_slots, spark_session, submitted
 from hybrid_batch.spark.source import InputPlan, plan_input
 from hybrid_batch.status import status
 from hybrid_batch.storage import is_remote, join, normalise, open_store
 
-__all__ = ["Job", "check_error_rate", "dry_run", "run", "status"]
+__all__ = ["Job", "check_error_rate", "dry_run", "run", "run_part", "status"]
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -66,22 +67,49 @@ def run(config: JobConfig, observer: Observer) -> RunOutcome:
     ledger = Ledger(RunLayout.of(normalise(config.run.output), plan.run_id))
     if (manifest := ledger.manifest()) is not None:
         return accounting.finished_outcome(ledger, manifest)
+    job = _begin(config, source, plan, ledger, observer)
+    with _session(job) as spark:
+        routing = _route(spark, job, _score(spark, job))
+        for tier in (REJECTED, *config.tiers.by_name()):
+            _generate(spark, job, routing, tier, at_most=None)
+        return accounting.account(spark, ledger, job.plan, routing, models(config), prices(config))
+
+
+def run_part(config: JobConfig, observer: Observer, shards: int) -> RunStatus:
+    """Like :func:`run`, but answer at most ``shards`` more shards of each tier and stop there.
+
+    All queries are scored and routed.  :func:`run` goes on from there, with the same configuration.
+    """
+    source = plan_input(config.input.to_spec())
+    plan = draft_plan(config, source)
+    ledger = Ledger(RunLayout.of(normalise(config.run.output), plan.run_id))
+    if ledger.manifest() is None:
+        job = _begin(config, source, plan, ledger, observer)
+        with _session(job) as spark:
+            routing = _route(spark, job, _score(spark, job))
+            for tier in (REJECTED, *config.tiers.by_name()):
+                _generate(spark, job, routing, tier, at_most=shards)
+    return status(ledger.layout.root)
+
+
+def _begin(config: JobConfig, source: InputPlan, plan: Plan, ledger: Ledger, observer: Observer) -> Job:
+    """Prove that results can be committed, and commit the plan."""
     open_store(ledger.layout.root).check_writable(normalise(config.run.output))
     job = Job(config, source, ledger.commit_plan(plan), ledger, observer)
     observer.note(f"run {plan.run_id}: {len(source.files):,} input files, {source.bytes / 1e6:,.1f} MB")
-    spark_log = job.log_folder / "spark.log"
     if not submitted():
         observer.note(f"logs of Spark and the engines: {job.log_folder}")
-    with spark_session(
-        app_name=f"{config.spark.app_name} {plan.run_id}",
-        master=config.spark.master,
-        conf=config.spark.conf,
-        log_file=spark_log,
-    ) as spark:
-        routing = _route(spark, job, _score(spark, job))
-        for tier in (REJECTED, *config.tiers.by_name()):
-            _generate(spark, job, routing, tier)
-        return accounting.account(spark, job.ledger, job.plan, routing, models(config), prices(config))
+    return job
+
+
+def _session(job: Job) -> AbstractContextManager[SparkSession]:
+    spark = job.config.spark
+    return spark_session(
+        app_name=f"{spark.app_name} {job.plan.run_id}",
+        master=spark.master,
+        conf=spark.conf,
+        log_file=job.log_folder / "spark.log",
+    )
 
 
 def dry_run(config: JobConfig, observer: Observer) -> None:
@@ -188,10 +216,10 @@ def _decide(spark: SparkSession, job: Job, parts: Sequence[int]) -> Routing:
     return Routing(decision, ranges, histogram.coarse())
 
 
-def _generate(spark: SparkSession, job: Job, routing: Routing, tier: str) -> None:
-    """Answer the shards of ``tier`` that are not committed yet."""
+def _generate(spark: SparkSession, job: Job, routing: Routing, tier: str, at_most: int | None) -> None:
+    """Answer the shards of ``tier`` that are not committed yet, or the first ``at_most`` of them."""
     shards = [shard for shard in routing.shards if shard.tier == tier]
-    missing = _missing(shards, job.ledger)
+    missing = _missing(shards, job.ledger)[:at_most]
     if not missing:
         return
     local = local_slots(job.config.spark.master) is not None

@@ -23,3 +23,14 @@ def cause_of(text: str) -> HybridBatchError | None:
     if not (isinstance(kind, type) and issubclass(kind, HybridBatchError)):
         return None
     return kind(found[-1]["message"].strip())
+
+
+def interruption_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The interruption in whose wake ``error`` came; None if nobody interrupted.
+
+    On Ctrl-C pyspark cancels all jobs, and the error of the cancelled job then takes the interruption's place.
+    """
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, KeyboardInterrupt):
+        behind = behind.__context__
+    return behind

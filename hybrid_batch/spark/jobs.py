@@ -16,7 +16,7 @@ from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import TIERS, RoutingDecision, ScoreHistogram
 from hybrid_batch.spark import tasks
-from hybrid_batch.spark.failures import cause_of
+from hybrid_batch.spark.failures import cause_of, interruption_behind
 from hybrid_batch.stages.route import ShardRanges, plan_ranges
 from hybrid_batch.tables import INPUT_IDS, KEY_SAMPLE, SCORE_COUNTS, SCORED, TASK_DONE, with_kept
 
@@ -61,6 +61,8 @@ def _own_errors() -> Iterator[None]:
     except HybridBatchError:
         raise
     except (PySparkException, Py4JError) as error:
+        if (interruption := interruption_behind(error)) is not None:
+            raise interruption from None
         raise cause_of(str(error)) or SparkError(f"a Spark job failed: {_first_line(str(error))}") from error
 
 

@@ -51,6 +51,7 @@ def read_ids(split: Split, spec: InputSpec) -> Iterator[pa.Array]:
 
     Text files are parsed whole on the way, so a broken line is found here, before any model is loaded.
     """
+    batches: Iterator[pa.RecordBatch]
     if spec.format == "parquet":
         batches = (
             pa.RecordBatch.from_arrays([_id_column(batch[spec.id_column])], names=["query_id"])

@@ -103,17 +103,18 @@ def shard_numbers(rows: pa.RecordBatch, threshold_micros: int, ranges: ShardRang
 
 def split_runs(batches: Iterator[pa.RecordBatch], column: str) -> Iterator[tuple[int, pa.Table]]:
     """Cut rows that come sorted by the integer ``column`` into one table for each value."""
-    current, pieces = None, []
+    current: int | None = None
+    pieces: list[pa.RecordBatch] = []
     for batch in batches:
         values = batch[column].to_numpy()
         edges = [0, *(np.flatnonzero(np.diff(values)) + 1), len(values)]
         for start, stop in pairwise(edges):
             if start == stop:
                 continue
-            if pieces and values[start] != current:
-                yield int(current), pa.Table.from_batches(pieces)
+            if current is not None and values[start] != current:
+                yield current, pa.Table.from_batches(pieces)
                 pieces = []
-            current = values[start]
+            current = int(values[start])
             pieces.append(batch.slice(start, stop - start))
-    if pieces:
-        yield int(current), pa.Table.from_batches(pieces)
+    if current is not None:
+        yield current, pa.Table.from_batches(pieces)

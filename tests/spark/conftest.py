@@ -35,7 +35,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_router: Path) -> tuple[RunOutcome, Recorder, dict[str, Any]]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, tiny_router: Path
+) -> tuple[RunOutcome, Recorder, dict[str, Any]]:
     """One finished run for the tests that only look."""
     folder = tmp_path_factory.mktemp("finished")
     path = write_jsonl(folder / "in" / "questions.jsonl", questions(120))

@@ -17,7 +17,9 @@ def make_tiny_router(folder: Path, seed: int = 0) -> Path:
     import torch
     from safetensors.torch import save_file
     from transformers import BertConfig, BertModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     source = ensure_model("all-minilm-l6-v2")
     encoder = folder / ENCODER
     encoder.mkdir(parents=True)

@@ -1,0 +1,1 @@
+"""Real runs in processes of their own, and what really ends them."""
