@@ -51,10 +51,6 @@ Overrides = Annotated[
 ]
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, to be cleaned up after like Ctrl-C."""
-
-
 @app.command()
 def run(
     config: ConfigFile,
@@ -181,23 +177,37 @@ def _verdict(findings: Sequence[Finding]) -> str:
 @contextmanager
 def _errors_told() -> Iterator[None]:
     """Errors of ours become one sentence and their exit code; an interruption says how to go on."""
-    before = signal.signal(signal.SIGTERM, _terminate)
+    interrupted_as = INTERRUPTED
+
+    def terminate(_number: int, frame: FrameType | None) -> None:
+        # What is installed for Ctrl-C also ends Spark's jobs; without that, leaving the job would wait for them.
+        nonlocal interrupted_as
+        interrupted_as = TERMINATED
+        handler = signal.getsignal(signal.SIGINT)
+        (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    except HybridBatchError as error:
+    except (HybridBatchError, KeyboardInterrupt) as error:
         if os.environ.get(DEBUG_VARIABLE) == "1":
             traceback.print_exc(file=sys.stderr)
-        _tell(f"error: {error}")
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt as error:
+        if isinstance(error, HybridBatchError) and not _caused_by_interruption(error):
+            _tell(f"error: {error}")
+            raise typer.Exit(error.exit_code) from None
         _tell("interrupted; run the same command to resume")
-        raise typer.Exit(TERMINATED if isinstance(error, _Terminated) else INTERRUPTED) from None
+        raise typer.Exit(interrupted_as) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+def _caused_by_interruption(error: BaseException | None) -> bool:
+    """Whether ``error`` is what Spark made of Ctrl-C: the cancelled job fails while the interruption is on its way."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _tell(message: str) -> None:
