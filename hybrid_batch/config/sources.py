@@ -107,7 +107,9 @@ def merge(
                 merged.pop(rival, None)
         if isinstance(value, Mapping):
             lower = merged.get(name)
-            merged[name] = merge(lower if isinstance(lower, Mapping) else {}, value, source, origins, (*at, name))
+            if not isinstance(lower, Mapping):
+                lower, origins.by_path[(*at, name)] = {}, source
+            merged[name] = merge(lower, value, source, origins, (*at, name))
         else:
             merged[name] = value
             origins.by_path[(*at, name)] = source

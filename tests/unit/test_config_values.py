@@ -1,0 +1,119 @@
+"""What the rooms below get out of a configuration, and what is kept secret."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from hybrid_batch.config import parse_config
+from hybrid_batch.config.explain import explain
+from hybrid_batch.core.cost import EngineTimePrice, TokenPrice
+from hybrid_batch.core.inputs import InputSpec
+from hybrid_batch.core.routing import SmallSharePolicy, ThresholdPolicy
+from hybrid_batch.engines.base import EndpointRecipe, Sampling, ServerRecipe
+
+SECRETS = {"HF_TOKEN": "hush-1", "PLAIN": "hush-2"}
+CONFIG = parse_config(
+    {
+        "run": {"name": "night", "output": "s3://bucket/out"},
+        "input": {
+            "path": "queries",
+            "format": "parquet",
+            "columns": {"id": "id", "messages": "turns"},
+            "keep": ["tenant"],
+            "limit": 5,
+        },
+        "router": {"path": "~/router"},
+        "policy": {"small_share": 0.4},
+        "prompt": {"system": "Be brief."},
+        "tiers": {
+            "small": {
+                "model": "./models/small",
+                "gpus": 2,
+                "usd_per_gpu_hour": "1.20",
+                "engine_args": {"z": True, "a": 0.5},
+                "env": SECRETS,
+            },
+            "large": {
+                "endpoint": "https://host/v1/",
+                "model": "big",
+                "api_key_env": "KEY",
+                "usd_per_million_prompt_tokens": "0.5",
+                "usd_per_million_completion_tokens": 2,
+            },
+        },
+        "sampling": {"temperature": 0.5, "seed": 7, "stop": ["END"]},
+        "spark": {"conf": {"spark.x": True, "spark.cores.max": 4, "spark.ssl.keyPassword": "hush-3"}},
+    },
+    {},
+)
+
+
+def test_input_router_policy_and_sampling() -> None:
+    assert CONFIG.input.to_spec() == InputSpec(
+        "queries", "parquet", "id", messages_column="turns", keep=("tenant",), limit=5
+    )
+    assert CONFIG.router.path == str(Path.home() / "router")
+    assert CONFIG.policy.to_policy() == SmallSharePolicy(0.4)
+    assert CONFIG.sampling.to_sampling() == Sampling(0.5, 256, 1.0, 7, ("END",))
+    assert CONFIG.spark.conf["spark.x"] == "true"
+    assert CONFIG.spark.conf["spark.cores.max"] == "4"
+
+
+def test_a_threshold_policy() -> None:
+    policy = type(CONFIG.policy).model_validate({"threshold": 0})
+    assert policy.to_policy() == ThresholdPolicy(0.0)
+
+
+def test_a_server_tier_gives_recipe_and_price() -> None:
+    small = CONFIG.tiers.by_name()["small"]
+    recipe = small.recipe("small")
+    assert isinstance(recipe, ServerRecipe)
+    assert (recipe.tier, recipe.model, recipe.gpus, recipe.tensor_parallel) == ("small", "./models/small", 2, 2)
+    assert recipe.engine_args == (("a", 0.5), ("z", True))
+    assert recipe.env == tuple(sorted(SECRETS.items()))
+    assert small.price() == EngineTimePrice(Decimal("2.40"))
+    assert small.model_folder() == "./models/small"
+
+
+def test_an_endpoint_tier_gives_recipe_and_price() -> None:
+    large = CONFIG.tiers.by_name()["large"]
+    assert large.recipe("large") == EndpointRecipe("large", "big", "https://host/v1", "KEY")
+    assert large.price() == TokenPrice(Decimal("0.5"), Decimal(2))
+    assert large.model_folder() is None
+
+
+def test_nothing_secret_is_in_records_or_explanations() -> None:
+    record = json.dumps(CONFIG.redacted())
+    told = " ".join(sentence for _, sentence in explain(CONFIG))
+    assert "hush" not in record
+    assert "hush" not in told
+    assert '"HF_TOKEN": "***"' in record
+    assert '"api_key_env": "KEY"' in record
+    assert '"max_tokens": 256' in record
+
+
+def test_the_explanation_says_what_will_happen() -> None:
+    told = dict(explain(CONFIG))
+    assert told["policy"] == "the 40 % of the queries with the highest scores go to small, all others to large"
+    assert told["input"].startswith("the first 5 rows of parquet at queries; ids from 'id', chat turns from 'turns'")
+    assert "2 x 1.20 USD per hour" in told["tiers.small"]
+    assert "key from $KEY" in told["tiers.large"]
+    assert told["prompt"] == "a system turn of 9 characters"
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        CONFIG.run.name = "other"  # type: ignore[misc]
+
+
+def test_importing_the_configuration_loads_no_spark_and_no_model_library() -> None:
+    heavy = "{'pyspark', 'torch', 'vllm', 'transformers', 'pandas', 'matplotlib'}"
+    code = f"import sys, hybrid_batch.config; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
