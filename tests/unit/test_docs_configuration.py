@@ -1,0 +1,124 @@
+"""docs/configuration.md has every key, its default, and whether it changes a run."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from hybrid_batch.config import EndpointTier, JobConfig, ServerTier
+from hybrid_batch.config.loading import parse_config
+from hybrid_batch.identity import identity_of
+from hybrid_batch.spark.source import plan_input
+from tests.unit.test_docs import rows, text_of
+
+
+def fields(model: type[BaseModel], at: str = "") -> Iterator[tuple[str, object]]:
+    """``(key, default)`` of all keys below ``model``; ``PydanticUndefined`` where one must be given."""
+    for name, field in model.model_fields.items():
+        key = f"{at}{name}"
+        if key == "tiers":
+            for tier in (ServerTier, EndpointTier):
+                yield from fields(tier, "tiers.NAME.")
+            continue
+        inner = [kind for kind in _kinds(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not inner or at:
+            yield key, "gpus" if name == "tensor_parallel" else field.get_default(call_default_factory=True)
+        for kind in inner:
+            yield from fields(kind, f"{key}.")
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return typing.get_args(annotation) if is_union else (annotation,)
+
+
+def test_every_key_of_the_configuration_is_described_with_its_default():
+    said = {cells[0].strip("`"): cells[2] for cells in rows(text_of("docs/configuration.md")) if len(cells) == 5}
+    true = dict(fields(JobConfig))
+
+    assert said.keys() == true.keys()
+    for key, default in true.items():
+        if default is PydanticUndefined:
+            assert said[key] == "required", key
+        elif default is None:
+            assert said[key] == "none", key
+        else:
+            plain = list(default) if isinstance(default, tuple) else default
+            assert yaml.safe_load(said[key].strip("`")) == plain, key
+
+
+CHANGES: dict[str, object] = {
+    "input.keep": ["tenant"],
+    "input.limit": 1,
+    "input.rows_per_split": 7,
+    "input.max_prompt_bytes": 7,
+    "policy.threshold": 0.4,
+    "tiers.NAME.model": "org/other",
+    "tiers.NAME.request_timeout_s": 7,
+    "tiers.NAME.gpus": 2,
+    "tiers.NAME.max_model_len": 7,
+    "tiers.NAME.max_num_seqs": 7,
+    "tiers.NAME.dtype": "half",
+    "tiers.NAME.trust_remote_code": True,
+    "tiers.NAME.server": "vllm",
+    "tiers.NAME.engine_args": {"seed": 7},
+    "tiers.NAME.env": {"A": "b"},
+    "tiers.NAME.python": "/usr/bin/python3",
+    "tiers.NAME.start_timeout_s": 7,
+    "tiers.NAME.idle_timeout_s": 7,
+    "tiers.NAME.usd_per_gpu_hour": "1",
+    "tiers.NAME.usd_per_engine_hour": "1",
+    "prompt.system": "Be brief.",
+    "sampling.temperature": 1.0,
+    "sampling.max_tokens": 7,
+    "sampling.top_p": 0.7,
+    "sampling.seed": 7,
+    "sampling.stop": ["x"],
+    "shards.rows": 7,
+    "spark.master": "local[1]",
+    "spark.app_name": "x",
+    "spark.conf": {"a": "b"},
+    "run.max_error_rate": 0.7,
+    "run.log_dir": "/tmp/logs",
+}
+"""Another value for each key that says something of a run's identity."""
+
+
+def test_what_the_configuration_page_says_of_identity_is_true(tmp_path: Path):
+    marks = {cells[0].strip("`"): cells[4] for cells in rows(text_of("docs/configuration.md")) if len(cells) == 5}
+    document = _document(tmp_path)
+    before = _identity(document)
+    for key, value in CHANGES.items():
+        after = _identity(_changed(document, key.replace("NAME", "large").split("."), value))
+        assert (after != before) == marks[key].startswith("yes"), key
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    (folder / "router").mkdir()
+    (folder / "router" / "router.json").write_text(text_of("hybrid_batch/demo/data/router/router.json"))
+    (folder / "q.jsonl").write_text('{"id": "a", "text": "Hi", "tenant": "t"}\n')
+    tier = {"model": "org/name", "server": "fake"}
+    return {
+        "run": {"name": "a", "output": str(folder)},
+        "input": {"path": str(folder / "q.jsonl"), "format": "jsonl", "columns": {"id": "id", "prompt": "text"}},
+        "router": {"path": str(folder / "router")},
+        "policy": {"threshold": 0.5},
+        "tiers": {"small": tier, "large": tier},
+    }
+
+
+def _changed(document: dict[str, Any], path: list[str], value: object) -> dict[str, Any]:
+    first, *rest = path
+    return {**document, first: _changed(document.get(first, {}), rest, value) if rest else value}
+
+
+def _identity(document: dict[str, Any]) -> object:
+    config = parse_config(document, {})
+    return identity_of(config, plan_input(config.input.to_spec()))
