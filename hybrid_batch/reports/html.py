@@ -80,7 +80,7 @@ def _headline(outcome: RunOutcome) -> list[tuple[str, str, str]]:
     else:
         label = "saved" if saved >= 0 else "more than large alone"
         figures.append((label, words.percent(abs(saved) / alone), f"{words.usd(abs(saved))} USD"))
-    figures.append(("to the small model", words.percent(outcome.cost_advantage), "of the answered queries"))
+    figures.append(("to the small model", words.percent(outcome.cost_advantage), "of the queries"))
     figures.append(
         (
             "queries",

@@ -128,9 +128,10 @@ class PlainObserver(_StageObserver):
         self._say(f"{stage.latest.stage}: {stage.rows()}")
 
     def _went_on(self, stage: StageView) -> None:
-        if stage.latest.elapsed_seconds - self._said_at >= PLAIN_EVERY_SECONDS and not stage.complete:
-            self._said_at = stage.latest.elapsed_seconds
-            self._say(f"{stage.latest.stage}: {', '.join([stage.rows(), *stage.facts()])}")
+        now = stage.latest
+        if now.elapsed_seconds - self._said_at >= PLAIN_EVERY_SECONDS and now.done_rows != now.total_rows:
+            self._said_at = now.elapsed_seconds
+            self._say(f"{now.stage}: {', '.join([stage.rows(), *stage.facts()])}")
 
     def _over(self, stage: StageView) -> None:
         self._say(f"{stage.latest.stage}: {stage.ending()}")

@@ -31,9 +31,9 @@ def count(number: int) -> str:
 
 
 def seconds(microseconds: int) -> str:
-    """Engine time as seconds: one decimal below 1,000."""
+    """Engine time as seconds: one decimal below 1,000, as :func:`count` above."""
     value = microseconds / _MILLION
-    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
+    return f"{value:.1f}" if value < 1000 else count(round(value))
 
 
 def usd(amount: Decimal | None) -> str:

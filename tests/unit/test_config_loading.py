@@ -115,9 +115,7 @@ def test_a_tier_can_be_moved_to_an_endpoint_and_back(job: Path) -> None:
 
 
 def test_an_overlay_says_only_what_differs(job: Path) -> None:
-    overlay = write(
-        job.parent / "overlay.yaml", {"base": "job.yaml", "sampling": {"seed": 3}, "run": {"name": "other"}}
-    )
+    write(job.parent / "overlay.yaml", {"base": "job.yaml", "sampling": {"seed": 3}, "run": {"name": "other"}})
     top = write(job.parent / "top.yaml", {"base": "overlay.yaml", "sampling": {"max_tokens": 9}})
     config = load(top)
     assert (config.run.name, config.run.date) == ("other", "2026-11-23")
