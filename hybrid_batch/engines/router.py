@@ -31,10 +31,11 @@ class Encoder:
         self._max_length = max_length
         self._device = device
         self._rows = _ROWS_CPU if device == "cpu" else _ROWS_GPU
+        self.dim = int(model.config.hidden_size)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """``texts`` -> float32 array of shape ``[len(texts), dim]``, rows of length 1."""
-        vectors = np.zeros((len(texts), self._model.config.hidden_size), dtype=np.float32)
+        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         for places, ids, mask in self._batches(texts):
             vectors[places] = self._pooled(ids, mask)[: len(places)]
         return vectors
@@ -105,6 +106,8 @@ def load_router(folder: Path, threads: int | None = None, device: str | None = N
     card = read_card(folder)
     weight, bias = _load_head(folder / HEAD, card.dim)
     encoder = load_encoder(folder / ENCODER, card.max_length, threads, device)
+    if encoder.dim != card.dim:
+        raise ConfigError(f"{folder / ENCODER}: its vectors have {encoder.dim} numbers, the card says {card.dim}")
     return RouterScorer(card, encoder, weight, bias)
 
 

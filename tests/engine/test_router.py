@@ -1,0 +1,84 @@
+"""The demo's router for real: assembled from its package, loaded by torch, scored."""
+
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+
+from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.demo.artefact import assemble_router
+from hybrid_batch.demo.questions import HELDOUT, questions_of
+from hybrid_batch.engines.router import load_router, read_card
+
+TEXTS = [question.prompt for question in questions_of(HELDOUT)]
+
+
+@pytest.fixture(scope="module")
+def folder():
+    return assemble_router()
+
+
+@pytest.fixture(scope="module")
+def router(folder):
+    return load_router(folder, threads=2, device="cpu")
+
+
+def test_scores_are_probabilities_on_the_grid_and_differ(router):
+    scores = router.score(TEXTS)
+    assert scores.dtype == np.float32
+    assert scores.shape == (len(TEXTS),)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert np.array_equal(scores, (np.round(scores.astype(float) * 1e6) / 1e6).astype(np.float32))
+    assert len(np.unique(scores)) > len(TEXTS) / 2
+
+
+def test_a_score_hangs_on_its_text_alone(router):
+    long = " ".join(TEXTS)  # longer than the encoder reads
+    texts = [*TEXTS, "", long, "ünï©ødé 🙂", "x"]
+    whole = router.score(texts)
+    order = list(range(len(texts)))
+    random.Random(0).shuffle(order)
+    assert np.array_equal(router.score([texts[place] for place in order]), whole[order])
+    pieces = [router.score(texts[start : start + 7]) for start in range(0, len(texts), 7)]
+    assert np.array_equal(np.concatenate(pieces), whole)
+    assert np.array_equal(router.score(texts[:1]), whole[:1])
+
+
+def test_no_texts_give_no_scores(router):
+    assert router.score([]).shape == (0,)
+
+
+def test_the_card_tells_what_the_router_does_on_the_held_out_questions(router):
+    metrics = router.card.document["metrics"]
+    share = float((router.score(TEXTS) >= 0.5).mean())
+    assert metrics["questions"] == len(TEXTS)
+    assert metrics["threshold_0.5"]["share_small"] == pytest.approx(share, abs=1e-3)
+
+
+def test_a_tampered_encoder_is_not_loaded(folder, tmp_path):
+    copy = tmp_path / "router"
+    shutil.copytree(folder, copy)
+    config = json.loads((copy / "encoder" / "config.json").read_text())
+    (copy / "encoder" / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.2}))
+    with pytest.raises(ConfigError, match=r"encoder/config\.json was changed"):
+        load_router(copy)
+
+
+def test_a_head_of_another_width_is_refused(folder, tmp_path):
+    copy = tmp_path / "router"
+    shutil.copytree(folder, copy)
+    card = json.loads((copy / "router.json").read_text())
+    card["encoder"]["dim"] = 512
+    (copy / "router.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match=r"head\.safetensors: tensors are .*384.*expected .*512"):
+        load_router(copy)
+
+
+def test_assembling_again_changes_nothing(folder):
+    before = read_card(folder).fingerprint
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert assemble_router() == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times
+    assert read_card(folder).fingerprint == before
