@@ -31,6 +31,9 @@ from hybrid_batch.engines.chat_wire import (
 TRIES = 3
 """Tries of one request whose answer is a 5xx, unreadable or cut off."""
 
+SLOW_TRIES = 2
+"""Tries of a request that an endpoint does not answer in time."""
+
 CUTS = 2
 """Lost connections of one request after which a local server counts as dead."""
 
@@ -101,11 +104,11 @@ class ChatClient:
 
 
 class _Again(Exception):
-    """Ask again: ``answer`` is what the row gets when tries run out."""
+    """Ask again: ``answer`` is what the row gets when ``tries`` of them failed."""
 
-    def __init__(self, answer: ChatAnswer) -> None:
+    def __init__(self, answer: ChatAnswer, tries: int = TRIES) -> None:
         super().__init__(answer.error_message)
-        self.answer = answer
+        self.answer, self.tries = answer, tries
 
 
 class _Wait(Exception):
@@ -135,7 +138,7 @@ class _Exchange:
                 return await self._try_once()
             except _Again as again:
                 tries += 1
-                if tries >= TRIES:
+                if tries >= again.tries:
                     return again.answer
                 await self._pause(None)
             except _Wait as wait:
@@ -144,7 +147,8 @@ class _Exchange:
 
     async def _try_once(self) -> ChatAnswer:
         try:
-            body = json.dumps(to_payload(self._request, self._handle.model), ensure_ascii=False).encode()
+            payload = to_payload(self._request, self._handle.model, self._handle.max_model_len)
+            body = json.dumps(payload, ensure_ascii=False).encode()
         except (TypeError, ValueError) as error:  # a lone surrogate, or content that is no JSON
             return failed("invalid_request", f"the request cannot be written as JSON: {error}")
         began = time.monotonic()
@@ -190,7 +194,7 @@ class _Exchange:
     async def _row_refused(self, text: str) -> ChatAnswer:
         """The row's failure, unless a smaller ``max_tokens`` helps: it is an upper bound, not a demand."""
         self._client.last_success = time.monotonic()  # a refusal with a reason is a sign of life too
-        if not says_overflow(text):
+        if self._request.sampling.max_tokens < 1 or not says_overflow(text):
             return failed("invalid_request", text)
         room = None if self._shortened else await self._room(text)
         if room is None or not 0 < room < self._request.sampling.max_tokens:
@@ -226,7 +230,8 @@ class _Exchange:
         seconds = f"{self._client.request_timeout_s:g} s"
         if self._handle.is_local:
             return EngineDiedError(self._about(f"hangs: no answer within {seconds}"))
-        return _Again(failed("timeout", f"no answer within request_timeout_s = {seconds}, {TRIES} times"))
+        message = f"no answer within request_timeout_s = {seconds}, {SLOW_TRIES} times"
+        return _Again(failed("timeout", message), SLOW_TRIES)
 
     def _unreachable(self, error: httpx.TransportError) -> Exception:
         reason = f"cannot be reached ({_name(error)})"

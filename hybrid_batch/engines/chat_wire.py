@@ -11,8 +11,10 @@ from hybrid_batch.engines.base import ChatAnswer, ChatRequest
 
 MESSAGE_LIMIT = 500
 
+# The last form is vLLM 0.32 for a prompt that fills the window to the last token.
 _OVERFLOW = re.compile(
-    r"maximum context length|context length exceeded|context_length_exceeded|max_model_len|context window",
+    r"maximum context length|context length exceeded|context_length_exceeded|max_model_len|context window"
+    r"|max_tokens must be at least 1, got 0",
     re.IGNORECASE,
 )
 _WINDOW = re.compile(r"maximum context length is (\d+)|max_model_len ?= ?(\d+)|context length \((\d+)\)")
@@ -26,14 +28,18 @@ class BadBodyError(ValueError):
     """A 200 whose body is not a chat completion."""
 
 
-def to_payload(request: ChatRequest, model: str) -> dict[str, Any]:
-    """The request's JSON; what has no value is left to the server."""
+def to_payload(request: ChatRequest, model: str, window: int | None = None) -> dict[str, Any]:
+    """The request's JSON; what has no value is left to the server.
+
+    ``max_tokens`` is cut to what ``window`` (tokens) could hold at most: vLLM refuses larger ones unseen.
+    """
     sampling = request.sampling
+    room = max(window - 1, 1) if window else sampling.max_tokens
     payload: dict[str, Any] = {
         "model": model,
         "messages": [dict(message) for message in request.messages],
         "temperature": sampling.temperature,
-        "max_tokens": sampling.max_tokens,
+        "max_tokens": min(sampling.max_tokens, room),
         "top_p": sampling.top_p,
     }
     if sampling.seed is not None:

@@ -79,6 +79,8 @@ def room_for(request: dict[str, Any], prompt: int, window: int, overflow: str) -
             f"({prompt} in the messages, {wanted} in the completion). "
             "Please reduce the length of the messages or completion.",
         )
+    if prompt == window:
+        raise Refusal(400, "max_tokens must be at least 1, got 0.")
     return min(wanted if wanted is not None else window, window - prompt)
 
 

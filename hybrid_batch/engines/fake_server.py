@@ -15,6 +15,7 @@ import json
 import os
 import random
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ from hybrid_batch.engines.fake_answers import (
     count_prompt_tokens,
     room_for,
 )
+
+CHILD = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)"
 
 
 @dataclass
@@ -214,6 +217,7 @@ def parse_options() -> argparse.Namespace:
     flag("--max-num-seqs", type=int, default=256)
     flag("--tokens-per-second", type=float, default=0.0, help="of all running requests together; 0 = no limit")
     flag("--start-seconds", type=float, default=0.0, help="time before it listens")
+    flag("--children", type=int, default=0, help="processes of its own, as vLLM's engine core is one")
     flag("--fail-start", default="", help="end at the start with this message")
     flag("--overflow", choices=["clamp", "reject"], default="clamp")
     flag("--fail-rate-500", type=float, default=0.0)
@@ -231,6 +235,9 @@ def parse_options() -> argparse.Namespace:
 
 
 async def run(options: argparse.Namespace) -> None:
+    for _ in range(options.children):
+        # Deaf to SIGTERM and without our environment: only the process group leads to it.
+        await asyncio.create_subprocess_exec(sys.executable, "-c", CHILD, env={})
     await asyncio.sleep(options.start_seconds)
     if options.fail_start:
         raise ValueError(options.fail_start)

@@ -56,6 +56,8 @@ _CPU_ENV = {
     "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
     # Left to itself vLLM binds its threads to cores it does not own: two engines would share one core.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # Threads that spin while they wait for each other cost a multiple of their work once Spark wants the cores too.
+    "OMP_WAIT_POLICY": "PASSIVE",
     # With this variable at 1 vLLM overrules the executor backend "uni" on a CPU.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }

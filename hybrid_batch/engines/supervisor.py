@@ -87,8 +87,9 @@ class Supervisor:
             self._say(f"ending the engine: {reason}")
             self._write(phase=ENDING)
             self._end()
-        except BaseException:
+        except BaseException as fault:
             self._end()  # a fault of our own must not leave the engine behind either
+            self._write(phase=FAILED, error=f"{type(fault).__name__}: {fault}; log: {self._log}")
             raise
 
     def _start(self) -> None:
