@@ -9,20 +9,26 @@ from dataclasses import dataclass
 class InputSpec:
     """Query files and the columns that matter.
 
-    ``format`` is ``parquet``, ``jsonl`` or ``csv``; exactly one of ``prompt_column`` and ``messages_column`` is set.
-    ``keep`` are columns carried through to the results.  ``limit`` takes the first rows in the order of the file names.
-    ``max_prompt_bytes`` is the longest query, in UTF-8 bytes, that is scored at all.
+    ``format`` is ``parquet``, ``jsonl`` or ``csv``.  Without an ``id_column`` a query's id is made from its place: the
+    file's name below ``path``, a colon, the row's number.  Exactly one of ``prompt_column`` and ``messages_column`` is
+    set.  ``keep`` are columns carried through to the results.  ``limit`` takes the first rows in the order of the file
+    names.  ``max_prompt_bytes`` is the longest query, in UTF-8 bytes, that is scored at all.
     """
 
     path: str
     format: str
-    id_column: str
+    id_column: str | None = None
     prompt_column: str | None = None
     messages_column: str | None = None
     keep: tuple[str, ...] = ()
     limit: int | None = None
     rows_per_split: int = 50_000
     max_prompt_bytes: int = 1_048_576
+
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """The id column, if there is one."""
+        return () if self.id_column is None else (self.id_column,)
 
     @property
     def text_column(self) -> str:

@@ -1,80 +1,89 @@
 """Read one split of a query file into guarded rows, in the file's order.
 
-All formats come out with one schema: ``SCORED`` without its score, then the kept columns.  In text formats every
-kept column is text (a JSON value that is no string is kept as its JSON).
+All formats come out with one schema: ``SCORED`` without its score, then the kept columns.
 """
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 
 from hybrid_batch.core.errors import InputError
 from hybrid_batch.core.inputs import InputSpec, Split
-from hybrid_batch.stages.guard import INVALID_MESSAGES, INVALID_TEXT, guard, text_of_messages
-from hybrid_batch.storage import open_store, reading
+from hybrid_batch.spark.kept import carried
+from hybrid_batch.spark.queries import message_columns, prompt_columns
+from hybrid_batch.spark.text_files import BATCH_ROWS, read_csv, read_jsonl
+from hybrid_batch.stages.guard import guard
+from hybrid_batch.storage import basename, normalise, open_store, reading
 from hybrid_batch.tables import SCORED, with_kept
 
-BATCH_ROWS = 4_096
-_HEADER_LINES = 100
-
 _READ = pa.schema([field for field in SCORED if field.name != "score"])
-
-Row = dict[str, Any]
 
 
 def read_split(split: Split, spec: InputSpec, kept: Sequence[pa.Field]) -> Iterator[pa.RecordBatch]:
     """The split's rows, guarded.  Raises ``InputError`` naming file, column and row."""
     schema = with_kept(_READ, kept)
-    first_row = split.first_row
-    for batch in _limit_rows(_columns(split, spec, kept), split.max_rows):
-        rows = pa.array(range(first_row, first_row + batch.num_rows), pa.int64())
-        first_row += batch.num_rows
+    for first_row, batch in _placed(_columns(split, spec, kept), split):
         columns = {name: batch[name] for name in batch.schema.names} | {
+            "query_id": _ids(batch, first_row, split, spec),
             "source_file": pa.repeat(split.url, batch.num_rows),
-            "source_row": rows,
+            "source_row": _rows(batch, first_row),
         }
         whole = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
         yield guard(whole, spec.max_prompt_bytes)
 
 
 def read_ids(split: Split, spec: InputSpec) -> Iterator[pa.Array]:
-    """The ids of a split, as text, batch by batch.
+    """The ids of a split, as text, batch by batch.  Raises ``InputError`` for one that is null or empty.
 
+    A Parquet split must have an id column.
     Text files are parsed whole on the way, so a broken line is found here, before any model is loaded.
     """
     batches: Iterator[pa.RecordBatch]
     if spec.format == "parquet":
         batches = (
-            pa.RecordBatch.from_arrays([_id_column(batch[spec.id_column])], names=["query_id"])
-            for batch in _parquet_batches(split, [spec.id_column])
+            pa.RecordBatch.from_pydict(_parquet_ids(batch, spec)) for batch in _parquet_batches(split, spec.id_columns)
         )
     else:
         batches = _columns(split, spec, ())
-    first_row = split.first_row
-    for batch in _limit_rows(batches, split.max_rows):
-        ids = batch["query_id"]
-        if ids.null_count:
-            row = first_row + pc.index(pc.is_null(ids), True).as_py()
-            raise InputError(f"{split.url}: column {spec.id_column!r}, row {row}: the id is null")
-        first_row += batch.num_rows
+    for first_row, batch in _placed(batches, split):
+        ids = _ids(batch, first_row, split, spec)
+        for reason, bad in (("null", pc.is_null(ids)), ("empty", pc.equal(ids, ""))):
+            if (row := pc.index(bad, True).as_py()) >= 0:
+                raise InputError(
+                    f"{split.url}: column {spec.id_column!r}, row {first_row + row}: the id is {reason} "
+                    "(rows count from 0)"
+                )
         yield ids
 
 
+def _placed(batches: Iterator[pa.RecordBatch], split: Split) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The split's batches, each with the number of its first row within the file."""
+    row = split.first_row
+    for batch in _limit_rows(batches, split.max_rows):
+        yield row, batch
+        row += batch.num_rows
+
+
+def _rows(batch: pa.RecordBatch, first_row: int) -> pa.Array:
+    return pa.array(range(first_row, first_row + batch.num_rows), pa.int64())
+
+
+def _ids(batch: pa.RecordBatch, first_row: int, split: Split, spec: InputSpec) -> pa.Array:
+    """The ids that the input gives, else ids made from file name and row."""
+    if spec.id_column is not None:
+        return batch["query_id"]
+    name = split.url.removeprefix(normalise(spec.path)).strip("/") or basename(split.url)
+    return pc.binary_join_element_wise(name, _rows(batch, first_row).cast(pa.string()), ":")
+
+
 def _columns(split: Split, spec: InputSpec, kept: Sequence[pa.Field]) -> Iterator[pa.RecordBatch]:
-    readers: dict[str, Callable[..., Iterator[pa.RecordBatch]]] = {
-        "parquet": _read_parquet,
-        "jsonl": _read_jsonl,
-        "csv": _read_csv,
-    }
+    if spec.format == "parquet":
+        return _read_parquet(split, spec, kept)
+    readers: dict[str, Callable[..., Iterator[pa.RecordBatch]]] = {"jsonl": read_jsonl, "csv": read_csv}
     return readers[spec.format](split, spec, [field.name for field in kept])
 
 
@@ -89,172 +98,65 @@ def _limit_rows(batches: Iterator[pa.RecordBatch], rows: int | None) -> Iterator
             return
 
 
-def _parquet_batches(split: Split, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    groups = range(*split.row_groups) if split.row_groups else None
-    try:
-        with reading(split.url), open_store(split.url).open_input(split.url) as file, pq.ParquetFile(file) as parquet:
-            yield from parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=False)
-    except pa.ArrowException as error:
-        raise InputError(f"{split.url}: corrupt Parquet: {str(error).splitlines()[0]}") from error
-
-
-def _read_parquet(split: Split, spec: InputSpec, kept: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    for batch in _parquet_batches(split, [spec.id_column, spec.text_column, *kept]):
+def _read_parquet(split: Split, spec: InputSpec, kept: Sequence[pa.Field]) -> Iterator[pa.RecordBatch]:
+    names = list(dict.fromkeys([*spec.id_columns, spec.text_column, *(field.name for field in kept)]))
+    for batch in _parquet_batches(split, names):
         text = batch[spec.text_column]
-        if spec.prompt_column and pa.types.is_dictionary(text.type):
-            text = text.dictionary_decode()
-        queries = _prompt_columns(text.cast(pa.string())) if spec.prompt_column else _message_columns(text.to_pylist())
-        columns = {"query_id": _id_column(batch[spec.id_column]), **queries, **{name: batch[name] for name in kept}}
+        columns = {
+            **_parquet_ids(batch, spec),
+            **(prompt_columns(text.cast(pa.string())) if spec.prompt_column else message_columns(text.to_pylist())),
+            **{field.name: _carried(split.url, batch[field.name], field) for field in kept},
+        }
         yield pa.RecordBatch.from_pydict(columns)
 
 
-def _id_column(ids: pa.Array) -> pa.Array:
-    return ids.cast(pa.string())
+def _parquet_ids(batch: pa.RecordBatch, spec: InputSpec) -> dict[str, pa.Array]:
+    return {} if spec.id_column is None else {"query_id": batch[spec.id_column].cast(pa.string())}
 
 
-def _prompt_columns(prompt: pa.Array) -> dict[str, pa.Array]:
-    nulls = pa.nulls(len(prompt), pa.string())
-    return {"prompt": prompt, "messages": nulls, "error_kind": nulls, "error_message": nulls}
-
-
-def _message_columns(values: Sequence[Any]) -> dict[str, pa.Array]:
-    rows = [_chat(value) for value in values]
-    names = ("prompt", "messages", "error_kind", "error_message")
-    return {name: pa.array([row[name] for row in rows], pa.string()) for name in names}
-
-
-def _chat(value: Any) -> Row:
-    """One chat, given as JSON text or as a list -> its columns; an invalid one keeps its JSON and says why."""
-    if value is None:
-        return {"prompt": None, "messages": None, "error_kind": None, "error_message": None}
-    turns = value
-    if isinstance(value, str):
-        try:
-            turns = json.loads(value)
-        except ValueError as error:
-            return {
-                "prompt": None,
-                "messages": value,
-                "error_kind": INVALID_MESSAGES,
-                "error_message": f"messages is no JSON: {error}",
-            }
-    text, reason = text_of_messages(turns)
-    return {
-        "prompt": text,
-        "messages": json.dumps(turns, ensure_ascii=False, separators=(",", ":")),
-        "error_kind": INVALID_MESSAGES if reason else None,
-        "error_message": reason,
-    }
-
-
-def _read_jsonl(split: Split, spec: InputSpec, kept: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    rows = (_jsonl_row(split.url, line, text, spec, kept) for line, text in _jsonl_lines(split.url))
-    schema = pa.schema(
-        [(name, pa.string()) for name in ("query_id", "prompt", "messages", "error_kind", "error_message", *kept)]
-    )
-    while chunk := list(islice(rows, BATCH_ROWS)):
-        yield pa.RecordBatch.from_pylist(chunk, schema=schema)
-
-
-def _jsonl_lines(url: str) -> Iterator[tuple[int, bytes]]:
-    """Line numbers (from 1) and texts of the lines that are not blank."""
-    with reading(url), open_store(url).open_input(url) as file, io.BufferedReader(file, 1 << 20) as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, line
-
-
-def _jsonl_object(url: str, line: int, text: bytes) -> Row:
+def _carried(url: str, column: pa.Array, field: pa.Field) -> pa.Array:
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{url}, line {line}: not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{url}, line {line}: a line must be a JSON object, this one is a {type(value).__name__}")
-    return value
-
-
-def _jsonl_row(url: str, line: int, text: bytes, spec: InputSpec, kept: Sequence[str]) -> Row:
-    value = _jsonl_object(url, line, text)
-    identity = value.get(spec.id_column)
-    if identity is None or isinstance(identity, (bool, float, list, dict)):
+        return carried(column, field.type)
+    except pa.ArrowException as error:
         raise InputError(
-            f"{url}, line {line}: column {spec.id_column!r} is {identity!r}, allowed is text or an integer"
-        )
-    query = value.get(spec.text_column)
-    if spec.prompt_column:
-        if query is not None and not isinstance(query, str):
-            raise InputError(f"{url}, line {line}: column {spec.prompt_column!r} is {query!r}, allowed is text or null")
-        row: Row = {"prompt": query, "messages": None, "error_kind": None, "error_message": None}
-    else:
-        row = _chat(query)
-    row |= {"query_id": str(identity)} | {name: _kept_text(value.get(name)) for name in kept}
-    return _valid_text(row)
+            f"{url}: column {field.name!r} cannot be kept as {field.type}: {_first_line(error)}"
+        ) from error
 
 
-def _kept_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _valid_text(row: Row) -> Row:
-    """A row that can be written as UTF-8: JSON allows lone surrogates, which are no text."""
-    if all(value is None or value.isascii() or _is_utf8(value) for value in row.values()):
-        return row
-    clean = {name: value if value is None else value.encode("utf-8", "replace").decode() for name, value in row.items()}
-    return clean | {"error_kind": INVALID_TEXT, "error_message": "the row holds lone surrogates, which are no text"}
-
-
-def _is_utf8(value: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _read_csv(split: Split, spec: InputSpec, kept: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    columns = list(dict.fromkeys([spec.id_column, spec.text_column, *kept]))
-    for batch in _csv_batches(split.url, columns):
-        text = batch[spec.text_column]
-        queries = _prompt_columns(text) if spec.prompt_column else _message_columns(text.to_pylist())
-        own = {"query_id": batch[spec.id_column], **queries, **{name: batch[name] for name in kept}}
-        yield pa.RecordBatch.from_pydict(own)
-
-
-def _csv_batches(url: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    convert = pc_csv.ConvertOptions(
-        include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
-    )
-    parse = pc_csv.ParseOptions(newlines_in_values=True)
+def _parquet_batches(split: Split, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Batches of ``columns`` that hold what their types promise: Parquet does not check that text is UTF-8."""
+    groups = range(*split.row_groups) if split.row_groups else None
+    first_row = split.first_row
     try:
-        with reading(url), open_store(url).open_input(url) as file:
-            # Single-threaded, because only then does Arrow's message carry the row's number.
-            read = pc_csv.ReadOptions(use_threads=False)
-            yield from pc_csv.open_csv(file, read, parse, convert)
-    except (pa.ArrowException, KeyError) as error:
-        raise InputError(f"{url}: {str(error).splitlines()[0]}") from error
+        with reading(split.url), open_store(split.url).open_input(split.url) as file, pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=False):
+                _require_valid(split.url, batch, first_row)
+                first_row += batch.num_rows
+                yield batch
+    except pa.ArrowException as error:
+        raise InputError(f"{split.url}: corrupt Parquet: {_first_line(error)}") from error
 
 
-def text_columns(url: str, file_format: str) -> list[str]:
-    """Column names of a text file: the CSV header, or the keys that the first JSON lines have between them."""
-    if file_format == "csv":
-        with reading(url), open_store(url).open_input(url) as file:
-            header = io.BufferedReader(file).readline().decode("utf-8-sig", "replace")
-        try:
-            return pc_csv.read_csv(io.BytesIO(header.encode())).column_names
-        except pa.ArrowException as error:
-            raise InputError(f"{url}: the first line is no CSV header: {str(error).splitlines()[0]}") from error
-    first = [_jsonl_object(url, line, text) for line, text in islice(_jsonl_lines(url), _HEADER_LINES)]
-    if not first:
-        raise InputError(f"{url}: the file has only blank lines")
-    return list(dict.fromkeys(name for row in first for name in row))
+def _require_valid(url: str, batch: pa.RecordBatch, first_row: int) -> None:
+    for name in batch.schema.names:
+        if (reason := _flaw(batch[name])) is None:
+            continue
+        rows = (row for row in range(batch.num_rows) if _flaw(_decoded(batch[name].slice(row, 1))))
+        where = f"row {first_row + row} (rows count from 0)" if (row := next(rows, None)) is not None else "its values"
+        raise InputError(f"{url}: column {name!r}, {where}: {reason}")
 
 
-def count_text_rows(url: str, file_format: str, at_most: int) -> int:
-    """Rows of a text file, counted up to ``at_most``."""
-    if file_format == "jsonl":
-        return sum(1 for _ in islice(_jsonl_lines(url), at_most))
-    total = 0
-    for batch in _csv_batches(url, text_columns(url, file_format)[:1]):
-        total += batch.num_rows
-        if total >= at_most:
-            return at_most
-    return total
+def _decoded(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _flaw(column: pa.Array) -> str | None:
+    try:
+        column.validate(full=True)
+    except pa.ArrowException as error:
+        return "it is not UTF-8 text" if "UTF8" in str(error) else _first_line(error)
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

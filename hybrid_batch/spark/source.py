@@ -6,7 +6,7 @@ before Spark starts or a model is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -15,12 +15,15 @@ import pyarrow.parquet as pq
 
 from hybrid_batch.core.errors import InputError
 from hybrid_batch.core.inputs import InputSpec, Split
-from hybrid_batch.spark.readers import count_text_rows, text_columns
+from hybrid_batch.spark.file_kinds import HEAD_BYTES, foreign_kind
+from hybrid_batch.spark.kept import ALLOWED, kept_type
+from hybrid_batch.spark.text_files import count_text_rows, text_columns
 from hybrid_batch.storage import ObjectInfo, basename, normalise, open_store, reading
 
 __all__ = ["InputPlan", "InputSpec", "Split", "plan_input"]
 
-_FOOTER_THREADS = 16
+_THREADS = 16
+_SHOWN_COLUMNS = 40
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ def plan_input(spec: InputSpec) -> InputPlan:
     """List and check the files of ``spec``.
 
     Raises ``InputError`` that names the file and column for: nothing there, an empty or truncated file, a missing
-    column, a type that holds no text.  Raises ``StorageError`` when the place itself cannot be reached.
+    column or one that stands there twice, a type that holds no text or cannot be kept.  Raises ``StorageError`` when
+    the place itself cannot be reached.
     """
     files = _files(spec)
     if spec.format == "parquet":
@@ -69,11 +73,11 @@ def _is_marker(url: str, folder: str) -> bool:
 
 
 def _plan_parquet(spec: InputSpec, files: Sequence[ObjectInfo]) -> InputPlan:
-    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         footers = list(pool.map(lambda file: _footer(file.url), files))
     kept = _kept_fields(spec, [(file.url, schema) for file, (schema, _) in zip(files, footers, strict=True)])
-    splits = _limited(_parquet_splits(spec, files, footers), spec.limit)
-    return InputPlan(tuple(files), tuple(splits), kept, sum(split.max_rows or split.rows or 0 for split in splits))
+    splits = tuple(_limited(_parquet_splits(spec, files, footers), spec.limit))
+    return InputPlan(tuple(files), splits, kept, sum(split.max_rows or split.rows or 0 for split in splits))
 
 
 def _footer(url: str) -> tuple[pa.Schema, list[int]]:
@@ -83,7 +87,13 @@ def _footer(url: str) -> tuple[pa.Schema, list[int]]:
             groups = [parquet.metadata.row_group(index).num_rows for index in range(parquet.num_row_groups)]
             return parquet.schema_arrow, groups
     except pa.ArrowException as error:
-        raise InputError(f"{url}: not a Parquet file, or cut short: {str(error).splitlines()[0]}") from error
+        kind = _kind_of(url) or f"no Parquet, or cut short: {str(error).splitlines()[0]}"
+        raise InputError(f"{url}: input.format is parquet, but the file is {kind}") from error
+
+
+def _kind_of(url: str) -> str | None:
+    with reading(url), open_store(url).open_input(url) as file:
+        return foreign_kind(file.read(HEAD_BYTES), "parquet")
 
 
 def _parquet_splits(
@@ -103,12 +113,13 @@ def _kept_fields(spec: InputSpec, schemas: Sequence[tuple[str, pa.Schema]]) -> t
     kept: tuple[pa.Field, ...] = ()
     for url, schema in schemas:
         _require_columns(url, schema.names, spec)
-        _require_type(url, schema, spec.id_column, _is_id, "text or an integer")
+        if spec.id_column:
+            _require_type(url, schema, spec.id_column, _is_id, "text or an integer")
         if spec.prompt_column:
             _require_type(url, schema, spec.prompt_column, _is_text, "text")
         else:
             _require_type(url, schema, spec.text_column, _is_messages, "text (JSON) or a list of structs")
-        fields = tuple(pa.field(name, schema.field(name).type) for name in spec.keep)
+        fields = tuple(_kept_field(url, schema.field(name)) for name in spec.keep)
         for field, first in zip(fields, kept, strict=False):
             if field.type != first.type:
                 raise InputError(
@@ -118,14 +129,29 @@ def _kept_fields(spec: InputSpec, schemas: Sequence[tuple[str, pa.Schema]]) -> t
     return kept
 
 
+def _kept_field(url: str, field: pa.Field) -> pa.Field:
+    kind = kept_type(field.type)
+    if kind is None:
+        raise InputError(f"{url}: column {field.name!r} is {field.type} and cannot be kept; allowed are {ALLOWED}")
+    return pa.field(field.name, kind)
+
+
 def _require_columns(url: str, names: Sequence[str], spec: InputSpec) -> None:
-    for column in (spec.id_column, spec.text_column, *spec.keep):
+    for column in (*spec.id_columns, spec.text_column, *spec.keep):
         if column not in names:
-            raise InputError(f"{url}: there is no column {column!r}; the file has {', '.join(names) or 'no columns'}")
+            raise InputError(f"{url}: there is no column {column!r}; the file has {_listed(names)}")
+        if names.count(column) > 1:
+            raise InputError(f"{url}: there are {names.count(column)} columns {column!r}; it must be one")
 
 
-def _require_type(url: str, schema: pa.Schema, column: str, allowed: object, meaning: str) -> None:
-    assert callable(allowed)
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:_SHOWN_COLUMNS])
+    return (shown or "no columns") + (f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else "")
+
+
+def _require_type(
+    url: str, schema: pa.Schema, column: str, allowed: Callable[[pa.DataType], bool], meaning: str
+) -> None:
     if not allowed(schema.field(column).type):
         raise InputError(f"{url}: column {column!r} is {schema.field(column).type}, allowed is {meaning}")
 
@@ -146,9 +172,9 @@ def _is_messages(kind: pa.DataType) -> bool:
 
 
 def _plan_text(spec: InputSpec, files: Sequence[ObjectInfo]) -> InputPlan:
-    for file in files:
-        names = text_columns(file.url, spec.format)
-        _require_columns(file.url, names, spec)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for file, names in zip(files, pool.map(lambda file: text_columns(file.url, spec.format), files), strict=True):
+            _require_columns(file.url, names, spec)
     kept = tuple(pa.field(name, pa.string()) for name in spec.keep)
     splits: Iterable[Split] = (Split(0, file.url) for file in files)
     if spec.limit is None:
