@@ -52,7 +52,7 @@ done
 if [[ -n "$master" ]]; then job+=(--set "spark.master=\"$master\""); fi
 
 python="$root/.venv/bin/python"
-[[ -x "$python" ]] || python="$(command -v python3)" || fail "no Python found; run \`make demo\` or \`make install\`"
+[[ -x "$python" ]] || python="$(command -v python3)" || fail "no Python found; run \`make setup\`"
 export PYSPARK_PYTHON="${PYSPARK_PYTHON:-$python}"
 export PYSPARK_DRIVER_PYTHON="${PYSPARK_DRIVER_PYTHON:-$python}"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"

@@ -58,20 +58,27 @@ def run(
     limit: Limit = None,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            "--shards", metavar="N", min=0, help="Score and route all, answer N shards of each tier, and stop."
+        ),
+    ] = None,
 ) -> None:
     """Answer all queries.  The same command resumes an interrupted run."""
     with _errors_told():
         from hybrid_batch import pipeline
-        from hybrid_batch.preflight import require_ready
-        from hybrid_batch.reports.console import outcome_view
+        from hybrid_batch.reports.console import outcome_view, status_view
         from hybrid_batch.reports.progress import watching
 
         job = _load(config, date, limit, overrides)
         with watching(_console(stderr=True)) as observer:
-            for finding in require_ready(job):
-                observer.note(f"note: {finding.field}: {finding.message}")
             if dry_run:
                 pipeline.dry_run(job, observer)
+                return
+            if shards is not None:
+                part = pipeline.run_part(job, observer, shards)
+                _console().print(status_view(part, _console().width))
                 return
             outcome = pipeline.run(job, observer)
         console = _console()
@@ -130,6 +137,7 @@ def spark_properties(
     limit: Limit = None,
     overrides: Overrides = None,
     _dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    _shards: Annotated[int | None, typer.Option("--shards")] = None,
 ) -> None:
     """Print Spark's settings for a run, in the form of a properties file; submit.sh hands them to spark-submit."""
     with _errors_told():
@@ -192,22 +200,13 @@ def _errors_told() -> Iterator[None]:
     except (HybridBatchError, KeyboardInterrupt) as error:
         if os.environ.get(DEBUG_VARIABLE) == "1":
             traceback.print_exc(file=sys.stderr)
-        if isinstance(error, HybridBatchError) and not _caused_by_interruption(error):
+        if isinstance(error, HybridBatchError):
             _tell(f"error: {error}")
             raise typer.Exit(error.exit_code) from None
         _tell("interrupted; run the same command to resume")
         raise typer.Exit(interrupted_as) from None
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _caused_by_interruption(error: BaseException | None) -> bool:
-    """Whether ``error`` is what Spark made of Ctrl-C: the cancelled job fails while the interruption is on its way."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _tell(message: str) -> None:

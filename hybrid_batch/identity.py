@@ -72,11 +72,13 @@ def _tier(tier: ServerTier | EndpointTier) -> dict[str, Any]:
     if isinstance(tier, EndpointTier):
         return {"endpoint": tier.endpoint, "model": tier.model}
     return {
+        "server": tier.server,
         "model": tier.model,
         "files": _model_files(tier.model_folder()),
         "max_model_len": tier.max_model_len,
         "dtype": tier.dtype,
         "engine_args": dict(tier.engine_args),
+        "trust_remote_code": tier.trust_remote_code,
     }
 
 

@@ -25,11 +25,12 @@ from hybrid_batch.core.routing import REJECTED, decide
 from hybrid_batch.identity import identity_of, router_fingerprint, versions
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import RunOutcome, RunStatus
+from hybrid_batch.preflight import require_ready
 from hybrid_batch.spark import jobs, tasks
 from hybrid_batch.spark.session import local_slots, spark_session, submitted
 from hybrid_batch.spark.source import InputPlan, plan_input
 from hybrid_batch.status import status
-from hybrid_batch.storage import is_remote, join, normalise, open_store
+from hybrid_batch.storage import is_remote, join, normalise
 
 __all__ = ["Job", "check_error_rate", "dry_run", "run", "run_part", "status"]
 
@@ -69,9 +70,7 @@ def run(config: JobConfig, observer: Observer) -> RunOutcome:
         return accounting.finished_outcome(ledger, manifest)
     job = _begin(config, source, plan, ledger, observer)
     with _session(job) as spark:
-        routing = _route(spark, job, _score(spark, job))
-        for tier in (REJECTED, *config.tiers.by_name()):
-            _generate(spark, job, routing, tier, at_most=None)
+        routing = _answer(spark, job, at_most=None)
         return accounting.account(spark, ledger, job.plan, routing, models(config), prices(config))
 
 
@@ -86,20 +85,23 @@ def run_part(config: JobConfig, observer: Observer, shards: int) -> RunStatus:
     if ledger.manifest() is None:
         job = _begin(config, source, plan, ledger, observer)
         with _session(job) as spark:
-            routing = _route(spark, job, _score(spark, job))
-            for tier in (REJECTED, *config.tiers.by_name()):
-                _generate(spark, job, routing, tier, at_most=shards)
+            _answer(spark, job, at_most=shards)
     return status(ledger.layout.root)
 
 
 def _begin(config: JobConfig, source: InputPlan, plan: Plan, ledger: Ledger, observer: Observer) -> Job:
-    """Prove that results can be committed, and commit the plan."""
-    open_store(ledger.layout.root).check_writable(normalise(config.run.output))
+    """Look at everything that can fail before a model is loaded, then commit the plan."""
+    _require_ready(config, source, observer)
     job = Job(config, source, ledger.commit_plan(plan), ledger, observer)
     observer.note(f"run {plan.run_id}: {len(source.files):,} input files, {source.bytes / 1e6:,.1f} MB")
     if not submitted():
         observer.note(f"logs of Spark and the engines: {job.log_folder}")
     return job
+
+
+def _require_ready(config: JobConfig, source: InputPlan, observer: Observer) -> None:
+    for finding in require_ready(config, source):
+        observer.note(f"note: {finding.field}: {finding.message}")
 
 
 def _session(job: Job) -> AbstractContextManager[SparkSession]:
@@ -113,8 +115,9 @@ def _session(job: Job) -> AbstractContextManager[SparkSession]:
 
 
 def dry_run(config: JobConfig, observer: Observer) -> None:
-    """Say what :func:`run` would do; nothing is written, no model and no Spark is started."""
+    """Say what :func:`run` would do; no result is written, no model and no Spark is started."""
     source = plan_input(config.input.to_spec())
+    _require_ready(config, source, observer)
     ledger = Ledger(RunLayout.of(normalise(config.run.output), draft_plan(config, source).run_id))
     rows = "an unknown number of" if source.rows is None else f"{source.rows:,}"
     observer.note(f"would read {rows} queries from {len(source.files):,} files, {source.bytes / 1e6:,.1f} MB")
@@ -155,7 +158,7 @@ def draft_plan(config: JobConfig, source: InputPlan) -> Plan:
 
 def models(config: JobConfig) -> dict[str, str]:
     """Display name of each tier's model."""
-    return {name: tier.model.rstrip("/").rsplit("/", 1)[-1] for name, tier in config.tiers.by_name().items()}
+    return {name: tier.model_name() for name, tier in config.tiers.by_name().items()}
 
 
 def prices(config: JobConfig) -> accounting.Prices:
@@ -170,6 +173,14 @@ def log_folder(config: JobConfig, layout: RunLayout) -> Path:
     if is_remote(layout.root):
         return Path.cwd() / "logs" / layout.run_id
     return Path(join(normalise(config.run.output), "logs", layout.run_id))
+
+
+def _answer(spark: SparkSession, job: Job, at_most: int | None) -> Routing:
+    """Score and route all queries, answer those that have no answer yet (``at_most`` shards of each tier)."""
+    routing = _route(spark, job, _score(spark, job))
+    for tier in (REJECTED, *job.config.tiers.by_name()):
+        _generate(spark, job, routing, tier, at_most)
+    return routing
 
 
 def _score(spark: SparkSession, job: Job) -> Sequence[int]:

@@ -9,10 +9,13 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hybrid_batch.config import EndpointTier, JobConfig, ServerTier
-from hybrid_batch.core.errors import ConfigError, HybridBatchError
+from hybrid_batch.core.errors import ConfigError, HybridBatchError, InfrastructureError
+
+if TYPE_CHECKING:
+    from hybrid_batch.spark.source import InputPlan
 
 OK: Final = "ok"
 WARN: Final = "warn"
@@ -30,14 +33,19 @@ class Finding:
     level: str
     field: str
     message: str
+    temporary: bool = False
+    """Whether the same command may succeed later: a store that is out of reach, not a configuration that is wrong."""
 
 
-def preflight(config: JobConfig) -> list[Finding]:
-    """Look at everything that ``config`` names, in the order in which a run would need it."""
+def preflight(config: JobConfig, source: InputPlan | None = None) -> list[Finding]:
+    """Look at everything that ``config`` names, in the order in which a run would need it.
+
+    ``source`` is the planned input where the caller has it already.
+    """
     looks: list[tuple[str, Callable[[JobConfig], Iterator[Finding]]]] = [
         ("spark", _java),
         ("run.output", _output),
-        ("input", _input),
+        ("input", lambda config: _input(config, source)),
         ("router.path", _router),
         ("policy", _policy),
         ("tiers", _tiers),
@@ -47,24 +55,31 @@ def preflight(config: JobConfig) -> list[Finding]:
         try:
             findings += look(config)
         except HybridBatchError as error:
-            findings.append(_failed(field, str(error)))
+            findings.append(_failed(field, error))
     return findings
 
 
-def _failed(field: str, message: str) -> Finding:
+def _failed(field: str, error: HybridBatchError) -> Finding:
     """An error as a finding; the field stands at the front of many messages already."""
-    named, found, rest = message.partition(": ")
-    return Finding(ERROR, named, rest) if found and named.startswith(field) else Finding(ERROR, field, message)
+    named, found, rest = str(error).partition(": ")
+    temporary = isinstance(error, InfrastructureError)
+    if found and named.startswith(field):
+        return Finding(ERROR, named, rest, temporary)
+    return Finding(ERROR, field, str(error), temporary)
 
 
-def require_ready(config: JobConfig) -> list[Finding]:
-    """:func:`preflight`, without its ``ok`` findings.  Raises ConfigError that lists every error."""
-    findings = preflight(config)
-    errors = [f"{finding.field}: {finding.message}" for finding in findings if finding.level == ERROR]
-    if len(errors) == 1:
-        raise ConfigError(errors[0])
+def require_ready(config: JobConfig, source: InputPlan | None = None) -> list[Finding]:
+    """:func:`preflight`, without its ``ok`` findings.
+
+    Raises an error that lists all that is in the way: ``InfrastructureError`` if it may pass, else ``ConfigError``.
+    """
+    findings = preflight(config, source)
+    errors = [finding for finding in findings if finding.level == ERROR]
     if errors:
-        raise ConfigError("\n".join([f"{len(errors)} things stand in the way:", *(f"  {line}" for line in errors)]))
+        kind = InfrastructureError if all(finding.temporary for finding in errors) else ConfigError
+        lines = [f"{finding.field}: {finding.message}" for finding in errors]
+        listed = "\n".join([f"{len(lines)} things stand in the way:", *(f"  {line}" for line in lines)])
+        raise kind(lines[0] if len(lines) == 1 else listed)
     return [finding for finding in findings if finding.level == WARN]
 
 
@@ -91,10 +106,10 @@ def _output(config: JobConfig) -> Iterator[Finding]:
     yield Finding(OK, "run.output", f"{config.run.output} can be written to")
 
 
-def _input(config: JobConfig) -> Iterator[Finding]:
+def _input(config: JobConfig, source: InputPlan | None) -> Iterator[Finding]:
     from hybrid_batch.spark.source import plan_input
 
-    plan = plan_input(config.input.to_spec())
+    plan = source or plan_input(config.input.to_spec())
     rows = "rows counted while reading" if plan.rows is None else f"{plan.rows:,} rows"
     files = "1 file" if len(plan.files) == 1 else f"{len(plan.files):,} files"
     yield Finding(OK, "input.path", f"{files}, {readable_bytes(plan.bytes)}, {rows}")

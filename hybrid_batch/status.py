@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from hybrid_batch.core.cost import TierCost, tier_costs
+from hybrid_batch.config import JobConfig
+from hybrid_batch.core.cost import Price, TierCost, tier_costs
 from hybrid_batch.core.errors import InputError
 from hybrid_batch.core.layout import RunLayout, runs_folder
 from hybrid_batch.core.plan import Plan
@@ -27,7 +25,7 @@ def status(url: str) -> RunStatus:
     if manifest is not None:
         costs = tuple(TierCost.from_dict(cost) for cost in manifest["tiers"])
     else:
-        costs = tuple(tier_costs(receipts, _models(plan), _no_prices(plan)))
+        costs = tuple(tier_costs(receipts, *_models_and_prices(plan)))
     return RunStatus(
         layout=ledger.layout,
         state="finished" if manifest is not None else "unfinished",
@@ -76,11 +74,9 @@ def _generating(routing: Routing | None, receipts: list[Receipt]) -> list[StageS
     return stages
 
 
-def _models(plan: Plan) -> dict[str, str]:
-    tiers: Mapping[str, Any] = plan.config["tiers"]
-    return {name: tier["model"].rstrip("/").rsplit("/", 1)[-1] for name, tier in tiers.items()}
-
-
-def _no_prices(plan: Plan) -> dict[str, None]:
-    """Prices are settled when the run ends; until then a look from outside shows tokens and time."""
-    return dict.fromkeys(plan.config["tiers"])
+def _models_and_prices(plan: Plan) -> tuple[dict[str, str], dict[str, Price | None]]:
+    """Names and prices of the tiers as the first start was configured."""
+    tiers = JobConfig.model_validate(plan.config).tiers.by_name()
+    return {name: tier.model_name() for name, tier in tiers.items()}, {
+        name: tier.price() for name, tier in tiers.items()
+    }

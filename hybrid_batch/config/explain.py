@@ -33,8 +33,9 @@ def _input(section: InputSection) -> str:
     first = f"the first {section.limit:,} rows of " if section.limit else ""
     columns = section.columns
     query = f"prompts from {columns.prompt!r}" if columns.prompt else f"chat turns from {columns.messages!r}"
+    ids = f"ids from {columns.id!r}" if columns.id else "ids made from file name and row"
     kept = f"; keeps {', '.join(section.keep)}" if section.keep else ""
-    return f"{first}{section.format} at {section.path}; ids from {columns.id!r}, {query}{kept}"
+    return f"{first}{section.format} at {section.path}; {ids}, {query}{kept}"
 
 
 def _policy(section: PolicySection) -> str:

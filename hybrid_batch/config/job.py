@@ -75,7 +75,7 @@ class RunSection(Section):
 class ColumnsSection(Section):
     """Names of the input's columns."""
 
-    id: Annotated[Text, Field(description="name of a column")]
+    id: Annotated[Text | None, Field(description="name of a column")] = None
     prompt: Annotated[Text | None, Field(description="name of a column of text")] = None
     messages: Annotated[Text | None, Field(description="name of a column of chat turns")] = None
 
@@ -91,7 +91,7 @@ class InputSection(Section):
 
     path: Annotated[Location, Field(description=LOCATION)]
     format: Annotated[Literal["parquet", "jsonl", "csv"], Field(description="parquet, jsonl or csv")]
-    columns: Annotated[ColumnsSection, Field(description="a mapping {id, prompt} or {id, messages}")]
+    columns: Annotated[ColumnsSection, Field(description="a mapping with prompt or messages, and id if there is one")]
     keep: Annotated[tuple[Text, ...], AfterValidator(_kept), Field(description="a list of column names")] = ()
     limit: Annotated[PositiveInt | None, Field(description=POSITIVE_INT)] = None
     rows_per_split: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 50_000

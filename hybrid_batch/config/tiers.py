@@ -31,6 +31,10 @@ class _Tier(Section):
     model: Annotated[Location, Field(description="a model folder or a name on a model hub")]
     request_timeout_s: Annotated[Seconds, Field(description=SECONDS)] = 600.0
 
+    def model_name(self) -> str:
+        """The last part of ``model``, as tables and results show it."""
+        return self.model.rstrip("/").rsplit("/", 1)[-1]
+
     def model_folder(self) -> str | None:
         """The folder that ``model`` names, None for a name on a hub (or at an endpoint)."""
         return self.model if self.model.startswith(("/", "./", "../")) else None

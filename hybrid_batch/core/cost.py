@@ -14,6 +14,11 @@ from hybrid_batch.core.routing import LARGE, SMALL
 USD_SCALE: Final = 9
 """Digits after the point in every amount that is written: a billionth of a dollar, about one token's worth."""
 
+ALL_LARGE_BY_PRICE: Final = "large_token_price_x_tokens_of_both_tiers"
+ALL_LARGE_BY_TOKENS: Final = "large_time_per_completion_token_x_small_completion_tokens"
+ALL_LARGE_BY_QUERIES: Final = "large_time_per_query_x_small_queries"
+"""Ways in which :func:`all_large` estimates; written into the report."""
+
 _US_PER_HOUR: Final = Decimal(3_600_000_000)
 _MILLION: Final = Decimal(1_000_000)
 
@@ -162,25 +167,29 @@ def tier_costs(
 
 
 def all_large(costs: Sequence[TierCost]) -> Counterfactual:
-    """Estimate the night with the large model alone.
+    """Estimate the night with the large model alone, from what was measured tonight.
 
-    The small tier's queries are charged with the tokens that the small model really used for them, at the large
-    tier's price: its token prices, or USD per completion token as measured tonight (load time counted once).
-    The large model's answers to these queries are unknown and may be longer or shorter.
+    What the large model would have written for the small tier's queries is unknown.  An endpoint is charged with the
+    tokens that the small model really used for them.  For an engine there are two estimates of the time that it would
+    have been busy with them: its time for each token that it wrote, times the small model's tokens, and its time for
+    each query that it answered, times the small tier's queries.  The lower one is taken, so that a saving is not
+    made larger than what both support.  Load time is counted once.
     """
     by_tier = {cost.tier: cost for cost in costs}
     small, large = by_tier[SMALL], by_tier[LARGE]
     if isinstance(large.price, TokenPrice):
         usd = price_of(large.price, small.usage + large.usage, EngineTime())
-        return Counterfactual(usd, "large_token_price_x_tokens_of_both_tiers")
+        return Counterfactual(usd, ALL_LARGE_BY_PRICE)
     if large.price is None:
         return Counterfactual(None, "unavailable: the large tier has no price")
     if not large.usage.completion_tokens:
         return Counterfactual(None, "unavailable: the large tier answered nothing, its rate is unknown")
-    tokens = small.usage.completion_tokens + large.usage.completion_tokens
-    busy_us = large.time.busy_us * tokens // large.usage.completion_tokens
+    by_tokens = large.time.busy_us * small.usage.completion_tokens // large.usage.completion_tokens
+    by_queries = large.time.busy_us * small.usage.rows // large.usage.rows
+    busy_us = large.time.busy_us + min(by_tokens, by_queries)
     time = EngineTime(large.time.engines, busy_us, large.time.load_us)
-    return Counterfactual(price_of(large.price, small.usage, time), "large_rate_tonight_x_small_completion_tokens")
+    method = ALL_LARGE_BY_TOKENS if by_tokens < by_queries else ALL_LARGE_BY_QUERIES
+    return Counterfactual(price_of(large.price, small.usage, time), method)
 
 
 def saving(costs: Sequence[TierCost], counterfactual: Counterfactual) -> Decimal | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,6 +40,8 @@ UNSAFE_FLAGS = frozenset(
 )
 """Flags that would open the server to others, run code named by text, or write prompts into logs."""
 
+_FLAG = re.compile(r"[a-z][a-z0-9_.-]*")
+
 PICKLING_FORMATS = frozenset({"auto", "pt", "npcache"})
 
 _CPU_FLAGS: dict[str, str | int | float | bool] = {
@@ -67,17 +70,24 @@ def check_engine_args(tier: str, args: Mapping[str, str | int | float | bool]) -
     """Raises ``ConfigError`` for a flag that another field owns, or that would break a safety rule."""
     for given, value in args.items():
         where = f"tiers.{tier}.engine_args.{given} = {value!r}"
-        flag = given.replace("-", "_").removeprefix("no_").strip()
-        if not flag.isidentifier():
+        flag = given.replace("-", "_").removeprefix("no_").partition(".")[0]
+        if not _FLAG.fullmatch(given):
             raise ConfigError(f"{where}: not the name of a flag; write it without dashes in front, like `max_loras`")
-        if flag in OWN_FLAGS:
-            raise ConfigError(f"{where}: this flag is set by tiers.{tier}.{OWN_FLAGS[flag]}; set that instead")
-        if flag in UNSAFE_FLAGS:
+        if owned := _meant(flag, OWN_FLAGS):
+            raise ConfigError(f"{where}: this flag is set by tiers.{tier}.{OWN_FLAGS[owned]}; set that instead")
+        if flag == "hf_token":
+            raise ConfigError(f"tiers.{tier}.engine_args.{given}: a secret; set HF_TOKEN in the executors' environment")
+        if _meant(flag, UNSAFE_FLAGS):
             raise ConfigError(f"{where}: not allowed; servers listen on loopback with a random key and log no text")
         if flag == "load_format" and value in PICKLING_FORMATS:
             raise ConfigError(f"{where}: may read pickled weights; allowed is a format that cannot, like `safetensors`")
         if not isinstance(value, str | int | float | bool):
             raise ConfigError(f"{where}: a flag's value is text, a number, true or false")
+
+
+def _meant(flag: str, names: Iterable[str]) -> str | None:
+    """The name that a command line would take ``flag`` for: argparse accepts any beginning of a name."""
+    return next((name for name in names if name.startswith(flag)), None)
 
 
 def served_name(recipe: ServerRecipe) -> str:

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
-from hybrid_batch.core.cost import Counterfactual, EngineTimePrice, Price, TierCost, TokenPrice, saving, total_usd
+from hybrid_batch.core.cost import (
+    ALL_LARGE_BY_PRICE,
+    ALL_LARGE_BY_QUERIES,
+    ALL_LARGE_BY_TOKENS,
+    Counterfactual,
+    EngineTimePrice,
+    Price,
+    TierCost,
+    TokenPrice,
+    saving,
+    total_usd,
+)
 from hybrid_batch.core.layout import RunLayout
 
 UNKNOWN: Final = "–"  # noqa: RUF001 - an en dash reads as "no figure" in a column of numbers
@@ -14,11 +25,15 @@ UNKNOWN: Final = "–"  # noqa: RUF001 - an en dash reads as "no figure" in a co
 _MILLION: Final = 1_000_000
 _UNAVAILABLE: Final = "unavailable: "
 _METHODS: Final = {
-    "large_rate_tonight_x_small_completion_tokens": (
-        "Estimate: the large engine's time for each token it wrote in this run, at its price, for the tokens that the "
-        "small model wrote. The large model's own answers may be longer or shorter."
+    ALL_LARGE_BY_QUERIES: (
+        "Estimate: the large engine's time for each query that it answered in this run, at its price, for the queries "
+        "of the small model too. (By the tokens that the small model wrote it would be more; the lower one counts.)"
     ),
-    "large_token_price_x_tokens_of_both_tiers": (
+    ALL_LARGE_BY_TOKENS: (
+        "Estimate: the large engine's time for each token that it wrote in this run, at its price, for the tokens that "
+        "the small model wrote. (By the number of queries it would be more; the lower one counts.)"
+    ),
+    ALL_LARGE_BY_PRICE: (
         "Estimate: the large tier's token prices for all tokens of both tiers. "
         "The large model's own answers may be longer or shorter."
     ),

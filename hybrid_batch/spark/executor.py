@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -14,12 +13,9 @@ from pathlib import Path
 import psutil
 from filelock import FileLock
 
-from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.engines.base import EndpointRecipe, EngineHandle, EngineRecipe, Generator, Scorer, ServerRecipe
+from hybrid_batch.engines.endpoint import open_endpoint
 from hybrid_batch.storage import is_remote, normalise, open_store
-
-TASKS_PER_ENGINE = 2
-"""Tasks that feed one engine: the next shard flows while the tail of the last one drains."""
 
 LOCAL_RETRY_BUDGET_S = 60.0
 """How long a task waits for an overloaded engine of its own."""
@@ -77,12 +73,20 @@ def _fetch(url: str, fingerprint: str) -> Path:
 def leased(recipe: EngineRecipe, log_folder: str | None) -> Iterator[EngineHandle]:
     """The engine that answers ``recipe`` here: found, started or remote, and kept up for the length of the block."""
     if isinstance(recipe, EndpointRecipe):
-        yield _endpoint(recipe)
+        yield open_endpoint(recipe)
         return
     from hybrid_batch.engines.vllm_server import attached
 
     with attached(recipe, executor_home(), owner().pid, Path(log_folder or Path.cwd())) as engine:
         yield engine
+
+
+def discard(engine: EngineHandle) -> None:
+    """End an engine that stopped answering, so that the next :func:`leased` starts a new one."""
+    from hybrid_batch.engines.vllm_server import discard as end
+
+    if engine.is_local:
+        end(engine, executor_home())
 
 
 def client(recipe: EngineRecipe, engine: EngineHandle) -> Generator:
@@ -101,12 +105,3 @@ def window(recipe: EngineRecipe) -> int:
     Each of the tasks of an engine may fill it alone: near the end only one is left.
     """
     return recipe.max_num_seqs if isinstance(recipe, ServerRecipe) else recipe.concurrency
-
-
-def _endpoint(recipe: EndpointRecipe) -> EngineHandle:
-    key = os.environ.get(recipe.api_key_env) if recipe.api_key_env else None
-    if recipe.api_key_env and not key:
-        raise ConfigError(
-            f"tiers.{recipe.tier}.api_key_env: the variable {recipe.api_key_env} is not set on {os.uname().nodename}"
-        )
-    return EngineHandle(f"endpoint:{recipe.base_url}", recipe.base_url, recipe.model, api_key=key)

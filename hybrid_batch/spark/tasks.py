@@ -218,6 +218,7 @@ def _answer(
             try:
                 asyncio.run(_drive(requests, answers, recipe, engine))
             except EngineDiedError:
+                executor.discard(engine)
                 if restarts == ENGINE_RESTARTS:
                     raise
             else:

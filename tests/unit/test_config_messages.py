@@ -76,7 +76,7 @@ PRICE = 'allowed is a decimal of at least 0 in quotes ("1.20"), or a whole numbe
             "turns",
             "input.columns: give exactly one of prompt (a column of text) and messages",
         ),
-        ("input.columns.id", MISSING, "input.columns.id: is required; allowed is name of a column"),
+        ("input.columns.id", "", "input.columns.id: '' is not allowed; allowed is name of a column"),
         ("input.keep", ["text"], "input.keep: text: the results have a column of that name; rename it in the input"),
         ("input.keep", ["a", "a"], "input.keep: a column is named twice"),
         ("input.keep", "tenant", "input.keep: 'tenant' is not allowed; allowed is a list of column names"),
