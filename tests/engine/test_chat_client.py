@@ -1,0 +1,259 @@
+"""The client against a real server process that fails to order: what is the row's failure, what is the engine's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from hybrid_batch.core.errors import ConfigError, EndpointError, EngineDiedError
+from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EndpointRecipe, EngineHandle, Sampling
+from hybrid_batch.engines.chat_client import ChatClient
+from hybrid_batch.engines.endpoint import open_endpoint
+from hybrid_batch.engines.server_state import read_state
+from hybrid_batch.engines.vllm_server import attach
+
+
+def chat(text: str = "say something", max_tokens: int = 64) -> ChatRequest:
+    return ChatRequest([{"role": "user", "content": text}], Sampling(max_tokens=max_tokens))
+
+
+def ask_all(
+    engine: EngineHandle, requests: list[ChatRequest], timeout_s: float = 60.0, budget_s: float = 30.0
+) -> list[ChatAnswer | BaseException]:
+    async def run() -> list[ChatAnswer | BaseException]:
+        client = ChatClient(engine, concurrency=16, request_timeout_s=timeout_s, retry_budget_s=budget_s)
+        try:
+            return await asyncio.gather(*(client.answer(one) for one in requests), return_exceptions=True)
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+def ask(engine: EngineHandle, request: ChatRequest, **limits: float) -> ChatAnswer:
+    [outcome] = ask_all(engine, [request], **limits)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def remote(engine: EngineHandle) -> EngineHandle:
+    """The same server, looked at as an endpoint somewhere else."""
+    return replace(engine, is_local=False)
+
+
+@pytest.fixture
+def serve(home, logs, fake):
+    """Start the fake server with these flags."""
+
+    def start(recipe: dict[str, object] | None = None, **flags: object) -> EngineHandle:
+        return attach(fake(recipe, **flags), home, os.getpid(), logs)
+
+    return start
+
+
+def test_an_answer_with_its_usage(serve):
+    engine = serve()
+    first, second = ask(engine, chat("one two three")), ask(engine, chat("one two three"))
+    assert first.error_kind is None
+    assert first.prompt_tokens == 6
+    assert first.text is not None
+    assert first.completion_tokens == len(first.text.split())
+    assert first.latency_seconds > 0
+    assert first.text == second.text
+    cut = ask(engine, chat("one two three", max_tokens=1))
+    assert (cut.finish_reason, cut.completion_tokens) == ("length", 1)
+
+
+def test_many_requests_keep_their_order(serve):
+    requests = [chat(f"question {number}") for number in range(200)]
+    engine = serve({"max_num_seqs": 8}, tokens_per_second=20000.0)
+    answers = ask_all(engine, requests)
+    assert [answer.text for answer in answers] == [ask(engine, request).text for request in requests[:200]]
+
+
+@pytest.mark.parametrize("overflow", ["clamp", "reject"])
+def test_max_tokens_is_an_upper_bound(serve, overflow):
+    engine = serve({"max_model_len": 16}, overflow=overflow)
+    for text, max_tokens in (("a b c d e f g h", 12), ("a b", 100_000)):
+        answer = ask(engine, chat(text, max_tokens))
+        assert answer.error_kind is None
+        assert answer.completion_tokens <= 16 - answer.prompt_tokens
+    unknown_window = replace(engine, max_model_len=None)
+    assert ask(unknown_window, chat("a b", 100_000)).error_kind is None
+
+
+@pytest.mark.parametrize("words", [13, 14, 500])
+@pytest.mark.parametrize("overflow", ["clamp", "reject"])
+def test_a_prompt_without_room_for_one_token_overflows(serve, overflow, words):
+    answer = ask(serve({"max_model_len": 16}, overflow=overflow), chat("w " * words, 8))
+    assert answer.error_kind == "context_overflow"
+    assert answer.text is None
+
+
+def test_a_prompt_with_room_for_one_token_is_answered(serve):
+    answer = ask(serve({"max_model_len": 16}, overflow="reject"), chat("w " * 12, 8))
+    assert (answer.error_kind, answer.completion_tokens) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ChatRequest([{"role": "user", "content": 7}]),
+        ChatRequest([{"role": "wizard", "content": "hm"}]),
+        ChatRequest([]),
+        chat("fine", max_tokens=0),
+        chat("half a pair \ud800"),
+        ChatRequest([{"role": "user", "content": {1, 2}}]),
+    ],
+)
+def test_a_row_that_is_no_request(serve, request_):
+    assert ask(serve(), request_).error_kind == "invalid_request"
+
+
+def test_messages_of_failures_are_cut(serve):
+    answer = ask(serve(), ChatRequest([{"role": "user", "content": {"x": 1}}, {"role": "r" * 2000, "content": "y"}]))
+    assert answer.error_message is not None
+    assert len(answer.error_message) <= 500
+
+
+def test_wrong_key_and_unknown_model_refuse_the_engine(serve):
+    engine = serve()
+    with pytest.raises(EndpointError, match=rf"{engine.base_url} \(model fake-model\) .* status 401") as failure:
+        ask(replace(engine, api_key="sk-wrong-key"), chat())
+    assert "sk-wrong-key" not in str(failure.value)
+    with pytest.raises(EndpointError, match="status 404"):
+        ask(replace(engine, model="another"), chat())
+
+
+def test_busy_is_waited_for(serve):
+    assert ask(serve(busy_first=3, retry_after=0.01), chat()).error_kind is None
+
+
+def test_busy_for_too_long_gives_the_endpoint_up(serve):
+    engine = serve(busy_first=1000)
+    with pytest.raises(EndpointError, match=r"retry budget.*status 429"):
+        ask(remote(engine), chat(), budget_s=0.5)
+    with pytest.raises(EngineDiedError, match="retry budget"):
+        ask(engine, chat(), budget_s=0.5)
+
+
+def test_a_passing_server_error_is_asked_again_and_a_lasting_one_is_the_rows(serve):
+    engine = serve(fail_first=5)
+    answer = ask(engine, chat())
+    assert answer.error_kind == "server_error"
+    assert "something broke inside" in (answer.error_message or "")
+    assert ask(engine, chat()).error_kind is None
+
+
+def test_an_unreadable_answer_is_asked_again_then_the_rows(serve):
+    assert ask(serve(garbage_rate=1.0), chat()).error_kind == "bad_response"
+
+
+def test_a_body_cut_once_is_asked_again(serve):
+    engine = serve(half_body_first=1)
+    assert ask(engine, chat()).error_kind is None
+
+
+def test_a_body_that_is_always_cut_is_a_dead_server_or_a_bad_endpoint(serve):
+    engine = serve(half_body_first=1000)
+    with pytest.raises(EngineDiedError, match="closed the connection"):
+        ask(engine, chat())
+    with pytest.raises(EndpointError, match=r"retry budget.*closed the connection"):
+        ask(remote(engine), chat(), budget_s=0.5)
+
+
+def test_a_row_that_kills_the_server(serve, until, home, left_of):
+    engine = serve(die_on="poison")
+    state = read_state(home)
+    assert state is not None
+    with pytest.raises(EngineDiedError, match=engine.base_url) as failure:
+        ask(engine, chat("this is poison"))
+    assert state.log_path in str(failure.value)
+    until(lambda: not left_of(state))
+    with pytest.raises(EngineDiedError, match="cannot be reached"):
+        ask(engine, chat())
+
+
+def test_a_death_reaches_every_request_under_way(serve):
+    engine = serve(die_after=20, tokens_per_second=50.0)
+    outcomes = ask_all(engine, [chat(f"q {number}") for number in range(40)])
+    assert {type(outcome) for outcome in outcomes} <= {ChatAnswer, EngineDiedError}
+    assert all(outcome.error_kind is None for outcome in outcomes if isinstance(outcome, ChatAnswer))
+    assert any(isinstance(outcome, EngineDiedError) for outcome in outcomes)
+
+
+def test_a_server_that_hangs(serve):
+    engine = serve(hang_on="tar pit")
+    with pytest.raises(EngineDiedError, match=r"hangs: no answer within 0\.3 s"):
+        ask(engine, chat("tar pit"), timeout_s=0.3)
+    answer = ask(remote(engine), chat("tar pit"), timeout_s=0.3)
+    assert answer.error_kind == "timeout"
+
+
+def test_an_endpoint_that_cannot_be_reached():
+    nowhere = EngineHandle("x", "http://127.0.0.1:9/v1", "m", is_local=False)
+    with pytest.raises(EndpointError, match="cannot be reached"):
+        ask(nowhere, chat(), budget_s=0.5)
+
+
+def test_a_proxy_does_not_come_between_us_and_a_local_server(serve):
+    engine = serve()
+    old = os.environ.get("http_proxy")
+    os.environ["http_proxy"] = "http://127.0.0.1:9"
+    try:
+        assert ask(engine, chat()).error_kind is None
+    finally:
+        del os.environ["http_proxy"]
+        if old is not None:
+            os.environ["http_proxy"] = old
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b'{"choices": []}',
+        b'{"choices": [{"message": {"content": "x"}}]}',
+        b'{"choices": [{"message": {"content": ["x"]}}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}',
+    ],
+)
+def test_bodies_that_are_no_completion(body):
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        engine = EngineHandle("x", f"http://127.0.0.1:{server.server_port}/v1", "m", is_local=False)
+        answer = ask(engine, chat())
+        server.shutdown()
+    assert answer.error_kind == "bad_response"
+
+
+def test_an_endpoints_key_comes_from_the_environment():
+    variable = "HYBRID_BATCH_TEST_KEY"
+    recipe = EndpointRecipe("large", "m", "https://example.org/v1/", api_key_env=variable)
+    with pytest.raises(ConfigError, match=f"tiers.large.api_key_env = '{variable}'"):
+        open_endpoint(recipe)
+    os.environ[variable] = "sk-secret"
+    try:
+        engine = open_endpoint(recipe)
+    finally:
+        del os.environ[variable]
+    assert (engine.api_key, engine.base_url, engine.is_local) == ("sk-secret", "https://example.org/v1", False)
+    assert "sk-secret" not in repr(engine)
