@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hybrid_batch.core.errors import RunConflictError, StorageError
+from hybrid_batch.core.errors import InputError, RunConflictError, StorageError
 from hybrid_batch.core.layout import RunLayout, parse_part, shards_in
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.records import Receipt, ShardId
 from hybrid_batch.core.routing import TIERS, RoutingDecision, ScoreHistogram
 from hybrid_batch.parquet import from_parquet, metadata_value, to_parquet
 from hybrid_batch.stages.route import ShardRanges
-from hybrid_batch.storage import Store, open_store
+from hybrid_batch.storage import Store, open_store, reading
 from hybrid_batch.tables import ROUTING
 
 RECEIPT_KEY = "hybrid_batch.receipt"
@@ -148,8 +148,12 @@ class Ledger:
 
     def _receipt_of_results(self, shard: ShardId) -> Receipt:
         url = self.layout.results(shard)
-        with self._store.open_input(url) as file:
-            text = metadata_value(file, RECEIPT_KEY)
+        try:
+            with reading(url), self._store.open_input(url) as file:
+                text = metadata_value(file, RECEIPT_KEY)
+        except (pa.ArrowException, InputError) as error:
+            # Results are never replaced, so neither a retry nor a resume mends this one.
+            raise StorageError(f"{url} is damaged; delete it, and the same command answers its rows again") from error
         if text is None:
             raise StorageError(f"{url} carries no receipt: it was not written by this program")
         return Receipt.from_dict(json.loads(text))

@@ -8,6 +8,7 @@ distribution has at most 1,000,001 distinct values, and every quantile of it is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 import numpy as np
@@ -128,6 +129,7 @@ def _threshold_for_share(histogram: ScoreHistogram, share: float) -> int:
     answerable = int(histogram.rows[histogram.micros != REJECTED_MICROS].sum())
     scored = histogram.micros >= 0
     micros, rows = histogram.micros[scored][::-1], histogram.rows[scored][::-1]
-    # A hair above share * n, so that 0.40 of 10 rows is 4 whatever the binary form of 0.40.
-    fitting = int(np.searchsorted(np.cumsum(rows), share * answerable + 1e-6, side="right"))
+    # As decimals, so that 0.40 of 10 rows is 4 and 0.333333 of 3 is none, whatever their binary forms.
+    allowed = int(Decimal(repr(float(share))) * answerable)
+    fitting = int(np.searchsorted(np.cumsum(rows), allowed, side="right"))
     return int(micros[fitting - 1]) if fitting else GRID + 1

@@ -72,7 +72,8 @@ def sampled(rows: pa.RecordBatch, rate: float) -> pa.RecordBatch:
 def plan_ranges(keys: Sequence[str], rows: int, shard_rows: int) -> list[str]:
     """First keys of the shards of a tier with ``rows`` rows, from a sample of its keys.
 
-    With all keys given, each shard has ``shard_rows`` rows or up to one less; with a sample the sizes vary around it.
+    With all keys given, shards have at most ``shard_rows`` rows and differ by one at most; with a sample their sizes
+    vary around that.
     A tier has no more shards than sampled keys.  Each first key is a key of the sample, so no shard is empty.
     """
     if not rows:
@@ -102,7 +103,10 @@ def shard_numbers(rows: pa.RecordBatch, threshold_micros: int, ranges: ShardRang
 
 
 def split_runs(batches: Iterator[pa.RecordBatch], column: str) -> Iterator[tuple[int, pa.Table]]:
-    """Cut rows that come sorted by the integer ``column`` into one table for each value."""
+    """Cut rows that come sorted by the integer ``column`` into one table for each value.
+
+    Raises ``ValueError`` if they are not sorted: a value that came back would be a second, partial table.
+    """
     current: int | None = None
     pieces: list[pa.RecordBatch] = []
     for batch in batches:
@@ -112,6 +116,8 @@ def split_runs(batches: Iterator[pa.RecordBatch], column: str) -> Iterator[tuple
             if start == stop:
                 continue
             if current is not None and values[start] != current:
+                if values[start] < current:
+                    raise ValueError(f"rows are not sorted by {column!r}: {values[start]} comes after {current}")
                 yield current, pa.Table.from_batches(pieces)
                 pieces = []
             current = int(values[start])
