@@ -200,6 +200,12 @@ def saving(costs: Sequence[TierCost], counterfactual: Counterfactual) -> Decimal
     return counterfactual.usd - spent
 
 
+def loading_usd(costs: Iterable[TierCost]) -> Decimal:
+    """What engines cost while they loaded; part of what their tiers cost.  Endpoints load nothing."""
+    loading = (price_of(cost.price, Usage(), EngineTime(load_us=cost.time.load_us)) for cost in costs)
+    return sum((usd or Decimal(0) for usd in loading), Decimal(0))
+
+
 def total_usd(costs: Iterable[TierCost]) -> Decimal | None:
     """Sum over tiers; None when any tier that was used has no price."""
     total = Decimal(0)

@@ -75,8 +75,8 @@ def _figures(costs: Sequence[TierCost]) -> list[str]:
 
 def _saving(outcome: RunOutcome) -> RenderableType:
     sentence = Text(words.headline_saving(outcome.costs, outcome.counterfactual), style="bold")
-    method = words.method(outcome.counterfactual)
-    return Group(sentence, Text(method, style="dim")) if method else sentence
+    further = (words.loading(outcome.costs, outcome.counterfactual), words.method(outcome.counterfactual))
+    return Group(sentence, *(Text(line, style="dim") for line in further if line))
 
 
 def _split(outcome: RunOutcome) -> Text:

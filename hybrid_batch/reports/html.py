@@ -35,6 +35,7 @@ def _facts(outcome: RunOutcome) -> dict[str, Any]:
         "run_id": outcome.layout.run_id,
         "headline": _headline(outcome),
         "sentence": words.headline_saving(outcome.costs, outcome.counterfactual),
+        "loading": words.loading(outcome.costs, outcome.counterfactual),
         "method": words.method(outcome.counterfactual),
         "tiers": [_tier(cost) for cost in outcome.costs],
         "total": {

@@ -15,14 +15,18 @@ from hybrid_batch.core.cost import (
     Price,
     TierCost,
     TokenPrice,
+    loading_usd,
     saving,
     total_usd,
 )
 from hybrid_batch.core.layout import RunLayout
+from hybrid_batch.core.routing import LARGE, SMALL
 
 UNKNOWN: Final = "–"  # noqa: RUF001 - an en dash reads as "no figure" in a column of numbers
 
 _MILLION: Final = 1_000_000
+_LARGE_PART: Final = 10
+"""Loading is worth a sentence from a tenth of the spending on."""
 _UNAVAILABLE: Final = "unavailable: "
 _METHODS: Final = {
     ALL_LARGE_BY_QUERIES: (
@@ -103,6 +107,25 @@ def headline_saving(costs: Sequence[TierCost], counterfactual: Counterfactual) -
     if saved < 0:
         return f"Routing cost {usd(-saved)} USD{share} more than the large model alone ({usd(alone)} USD)."
     return f"Saved {usd(saved)} USD{share} against the large model alone ({usd(alone)} USD)."
+
+
+def loading(costs: Sequence[TierCost], counterfactual: Counterfactual) -> str:
+    """What loading the engines cost and what routing did apart from it; empty where loading is a small part.
+
+    The large engine is loaded in either case, so loading weighs on routing by the small engine's alone.
+    """
+    saved, total = saving(costs, counterfactual), spent(costs)
+    alone, loaded = counterfactual.usd, loading_usd(costs)
+    if saved is None or not total or alone is None or loaded < total / _LARGE_PART:
+        return ""
+    apart = saved + loading_usd(cost for cost in costs if cost.tier == SMALL)
+    rest = alone - loading_usd(cost for cost in costs if cost.tier == LARGE)
+    share = f" ({percent(abs(apart) / rest)})" if rest else ""
+    did = "saved" if apart >= 0 else "cost"
+    return (
+        f"Loading the models is {usd(loaded)} USD of what was spent; a longer run pays it once too. "
+        f"Apart from loading, routing {did} {usd(abs(apart))} USD{share}."
+    )
 
 
 def method(counterfactual: Counterfactual) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from rich.console import Console, RenderableType
 
-from hybrid_batch.core.cost import EngineTimePrice, TokenPrice
+from hybrid_batch.core.cost import Counterfactual, EngineTimePrice, TokenPrice, all_large, price_of
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.outcome import RunStatus, StageStatus
 from hybrid_batch.reports import words
@@ -74,6 +75,19 @@ def test_one_tier_without_a_price_leaves_the_total_unknown() -> None:
     assert row(page, "large")[-2] == "0.005306"
     assert row(page, "total")[-2:] == [words.UNKNOWN, words.UNKNOWN]
     assert "is not known: the small tier has no price." in " ".join(page.split())
+
+
+def test_loading_is_told_apart_where_it_weighs() -> None:
+    costs = an_outcome().costs
+    sentence = words.loading(costs, all_large(costs))
+    # 13 s and 31 s of loading at 0.10 USD an hour; the small model's 4,100 tokens at the large one's 160 s for 8,012
+    # tokens are 81.9 s (120 queries at 160 s for 180 would be more), the small engine took 25 s for them.
+    assert "Loading the models is 0.001222 USD of what was spent" in sentence
+    assert "Apart from loading, routing saved 0.001580 USD (23.5 %)." in sentence
+    long_night = [replace(cost, time=replace(cost.time, busy_us=cost.time.busy_us * 100)) for cost in costs]
+    priced = [replace(cost, usd=price_of(cost.price, cost.usage, cost.time)) for cost in long_night]
+    assert words.loading(priced, all_large(priced)) == ""
+    assert words.loading(costs, Counterfactual(None, "unavailable")) == ""
 
 
 def test_a_loss_is_called_one() -> None:
