@@ -109,8 +109,12 @@ class Ledger:
         """Commit a shard -> False if another attempt had done it before (whose receipt then holds)."""
         text = json.dumps(receipt.to_dict())
         won = self._store.put_if_absent(self.layout.results(receipt.shard), to_parquet(results, {RECEIPT_KEY: text}))
-        held = receipt if won else self._receipt_of_results(receipt.shard)
-        self._store.put_if_absent(self.layout.receipt(receipt.shard), _json(held.to_dict()))
+        if won:
+            # Replaces the copy of a result that somebody deleted in order to have it answered again.
+            self._store.put(self.layout.receipt(receipt.shard), _json(receipt.to_dict()))
+        else:
+            held = self._receipt_of_results(receipt.shard)
+            self._store.put_if_absent(self.layout.receipt(receipt.shard), _json(held.to_dict()))
         return won
 
     def receipts(self, shards: Iterable[ShardId]) -> list[Receipt]:

@@ -1,0 +1,76 @@
+"""Numbers of the routing rule that are easy to get wrong by a bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hybrid_batch.core.routing import (
+    GRID,
+    RoutingDecision,
+    ScoreHistogram,
+    SmallSharePolicy,
+    ThresholdPolicy,
+    assign_tiers,
+    decide,
+    to_micros,
+)
+
+
+def night(*scores: float) -> ScoreHistogram:
+    micros, rows = np.unique(to_micros(np.array(scores)), return_counts=True)
+    return ScoreHistogram(micros, rows)
+
+
+@pytest.mark.parametrize("threshold", [0.62, 0.7, 0.1 + 0.2, 0.29, 0.57, 1.0, 0.0])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_score_equal_to_the_threshold_is_small_whatever_its_binary_form(threshold, kind):
+    decision = decide(ThresholdPolicy(threshold), night(float(kind(threshold))))
+    assert (decision.small, decision.large) == (1, 0)
+
+
+def test_a_score_one_step_below_the_threshold_is_large():
+    decision = decide(ThresholdPolicy(0.62), night(0.62, 0.619999))
+    assert (decision.small, decision.large) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "small"),
+    [(0.40, 10, 4), (0.29, 100, 29), (0.57, 100, 57), (1 / 3, 3, 0), (0.333333, 3, 0), (0.999999, 10, 9), (1, 7, 7)],
+)
+def test_a_share_is_met_exactly_where_it_can_be_and_never_exceeded(share, rows, small):
+    assert decide(SmallSharePolicy(share), night(*np.linspace(0.1, 0.9, rows))).small == small
+
+
+def test_equal_scores_stay_together():
+    decision = decide(SmallSharePolicy(0.5), night(0.9, 0.5, 0.5, 0.5))
+    assert (decision.small, decision.threshold) == (1, 0.9)
+
+
+def test_a_share_of_nothing_and_of_everything():
+    assert decide(SmallSharePolicy(0.0), night(1.0, 0.3)) == RoutingDecision(GRID + 1, 0, 2, 0)
+    assert decide(SmallSharePolicy(1.0), night(1.0, 0.0)).small == 2
+
+
+def test_unscored_rows_count_as_answerable_but_never_as_small():
+    decision = decide(SmallSharePolicy(0.5), night(np.nan, np.nan, 0.3, 0.2))
+    assert (decision.small, decision.large) == (2, 2)
+    assert decide(SmallSharePolicy(1.0), night(np.nan, 0.3)).small == 1
+
+
+def test_an_empty_night_is_decided_too():
+    for policy in (ThresholdPolicy(0.5), SmallSharePolicy(0.5)):
+        decision = decide(policy, night())
+        assert (decision.small, decision.large, decision.rejected, decision.cost_advantage) == (0, 0, 0, 0.0)
+
+
+def test_a_threshold_above_one_sends_everything_to_large():
+    assert decide(ThresholdPolicy(1.000001), night(1.0)).large == 1
+
+
+def test_scores_beyond_the_grid_are_clipped_to_it():
+    assert to_micros(np.array([-0.1, 1.1, -0.0, np.nan])).tolist() == [0, GRID, 0, -1]
+
+
+def test_tiers_are_small_integers():
+    assert assign_tiers(np.array([3, -1, -2]), 2).dtype == np.int8
