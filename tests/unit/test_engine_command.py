@@ -104,7 +104,14 @@ CASES = [
         1,
         "ValueError: KV cache too small",
     ),
-    ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", 1, "torch.OutOfMemoryError: CUDA out"),
+    ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", 1, "OutOfMemoryError: CUDA out"),
+    (
+        "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n"
+        "  Value error, the model type `foo` is not known. [type=value_error]\n    For further information",
+        1,
+        "the model type `foo` is not known.",
+    ),
+    ("struct.error: unpack requires a buffer of 8 bytes", 1, "a weight file is cut off or damaged"),
     ("loading\n", -9, "the server was killed by SIGKILL while it loaded, most likely for lack of memory"),
     ("ModuleNotFoundError: No module named 'vllm'", 1, "set the tier's `python` to one that has it"),
     ("/x/python: Error while finding module vllm: No module named 'vllm'", 1, "No module named"),
