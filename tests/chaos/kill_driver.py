@@ -6,26 +6,21 @@ Runs as a test and as a command (``make chaos``), which prints a table and one l
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from hybrid_batch.tables import RESULTS
+from tests.support.driver import GONE_S, Driver, left_behind, wait
 from tests.support.jobs import job_document, questions, results_of, save, write_jsonl
 from tests.support.tiny_router import make_tiny_router
 
 ROWS = 120
-MARK = "HYBRID_BATCH_CHAOS"
-START_S, GONE_S, RUN_S = 180.0, 30.0, 300.0
+START_S, RUN_S = 180.0, 300.0
 
 FAULTS = {
     "Ctrl-C": (signal.SIGINT, True),
@@ -56,41 +51,6 @@ class Outcome:
         return self.rows_in - (self.rows_out - self.doubled)
 
 
-class Driver:
-    """``hybrid-batch run`` of one configuration, in a process group of its own."""
-
-    def __init__(self, config: Path, log: Path) -> None:
-        self.mark = uuid.uuid4().hex
-        self._log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "hybrid_batch", "run", str(config)],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, MARK: self.mark},
-                start_new_session=True,
-            )
-
-    def send(self, number: signal.Signals, *, group: bool) -> None:
-        (os.killpg if group else os.kill)(self.process.pid, number)
-
-    def family(self) -> list[psutil.Process]:
-        """Every process that this driver started, directly or not: they all inherit its environment."""
-        return [process for process in psutil.process_iter() if _environment(process).get(MARK) == self.mark]
-
-    @property
-    def output(self) -> str:
-        return self._log.read_text(errors="replace")
-
-
-def _environment(process: psutil.Process) -> dict[str, str]:
-    try:
-        return {} if process.status() == psutil.STATUS_ZOMBIE else process.environ()
-    except psutil.Error:
-        return {}
-
-
 def prepare(folder: Path) -> Path:
     """A job whose large tier takes some ten seconds -> its configuration file."""
     router = make_tiny_router(folder / "router")
@@ -107,11 +67,11 @@ def strike(fault: str, folder: Path) -> Outcome:
     number, group = FAULTS[fault]
     config, out = prepare(folder), folder / "out"
     driver = Driver(config, folder / "first.log")
-    _wait(lambda: len(_committed(out)) >= 8 or driver.process.poll() is not None, START_S)
+    wait(lambda: len(_committed(out)) >= 8 or driver.process.poll() is not None, START_S)
     assert driver.process.poll() is None, f"the run ended before the fault:\n{driver.output}"
     driver.send(number, group=group)
     driver.process.wait(GONE_S)
-    left = _left_behind(driver)
+    left = left_behind(driver)
     kept = {path: path.stat().st_mtime_ns for path in _committed(out)}
     started = time.monotonic()
     again = Driver(config, folder / "again.log")
@@ -135,26 +95,6 @@ def strike(fault: str, folder: Path) -> Outcome:
 
 def _committed(out: Path) -> list[Path]:
     return sorted(out.glob("runs/*/results/tier=*/shard-*.parquet"))
-
-
-def _left_behind(driver: Driver) -> list[psutil.Process]:
-    """What is still there after the time that a clean end takes; it is ended then."""
-    try:
-        _wait(lambda: not driver.family(), GONE_S)
-    except AssertionError:
-        left = driver.family()
-        for process in left:
-            process.kill()
-        return left
-    return []
-
-
-def _wait(condition: object, seconds: float) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"nothing happened for {seconds:.0f} s"
-        time.sleep(0.1)
 
 
 def _table(outcomes: Iterable[Outcome]) -> None:

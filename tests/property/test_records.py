@@ -21,14 +21,15 @@ from hybrid_batch.core.routing import TIERS
 
 roots = st.sampled_from(["/data/out", "s3://bucket/a b/tier=x", "/tier=small/shard-000001.parquet"])
 shards = st.builds(ShardId, st.sampled_from(TIERS), st.integers(0, 10**8))
-leaves = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=6)
-)
-plain = st.recursive(
-    leaves,
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
-    max_leaves=6,
-)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+leaves = st.one_of(st.none(), st.booleans(), st.integers(), finite, st.text(max_size=6))
+
+
+def _containers(inner: st.SearchStrategy) -> st.SearchStrategy:
+    return st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3))
+
+
+plain = st.recursive(leaves, _containers, max_leaves=6)
 splits = st.builds(
     Split,
     number=st.integers(0, 10**6),
@@ -76,13 +77,19 @@ def test_different_values_have_different_fingerprints(one, other):
     assert (fingerprint(one) == fingerprint(other)) == (canonical_json(one) == canonical_json(other))
 
 
+PRINT_FINGERPRINT = """
+import json, sys
+from hybrid_batch.core.fingerprint import fingerprint
+print(fingerprint(json.load(sys.stdin)))
+"""
+
+
 @settings(max_examples=3)
 @given(st.dictionaries(st.text(string.printable), plain, min_size=3, max_size=8))
 def test_a_fingerprint_is_the_same_in_a_process_with_other_hashes(value):
-    code = "import json, sys; from hybrid_batch.core.fingerprint import fingerprint; print(fingerprint(json.load(sys.stdin)))"
     for seed in ("1", "2"):
         done = subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", PRINT_FINGERPRINT],
             input=json.dumps(value),
             capture_output=True,
             text=True,

@@ -36,7 +36,7 @@ CONFIG = parse_config(
                 "model": "./models/small",
                 "gpus": 2,
                 "usd_per_gpu_hour": "1.20",
-                "engine_args": {"z": True, "a": 0.5},
+                "engine_args": {"z": True, "block_size": 0.5},
                 "env": SECRETS,
             },
             "large": {
@@ -75,7 +75,7 @@ def test_a_server_tier_gives_recipe_and_price() -> None:
     recipe = small.recipe("small")
     assert isinstance(recipe, ServerRecipe)
     assert (recipe.tier, recipe.model, recipe.gpus, recipe.tensor_parallel) == ("small", "./models/small", 2, 2)
-    assert recipe.engine_args == (("a", 0.5), ("z", True))
+    assert recipe.engine_args == (("block_size", 0.5), ("z", True))
     assert recipe.env == tuple(sorted(SECRETS.items()))
     assert small.price() == EngineTimePrice(Decimal("2.40"))
     assert small.model_folder() == "./models/small"

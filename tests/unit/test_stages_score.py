@@ -1,0 +1,154 @@
+"""Guarding and scoring rows, with routers small enough to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from hybrid_batch.stages import guard
+from hybrid_batch.stages.score import score_batch
+from hybrid_batch.tables import SCORED, with_kept
+
+KEPT = [pa.field("tenant", pa.string())]
+SCHEMA = with_kept(SCORED, KEPT)
+READ = pa.schema([field for field in SCHEMA if field.name != "score"])
+
+
+@dataclass
+class Lengths:
+    """A router that scores a text by its length, and remembers what it was asked."""
+
+    scale: float = 0.1
+    asked: list[str] = field(default_factory=list)
+
+    def score(self, texts: Sequence[str]) -> np.ndarray:
+        self.asked.extend(texts)
+        return np.array([len(text) * self.scale for text in texts], dtype=np.float32)
+
+
+@dataclass
+class Fixed:
+    """A router that says the same whatever it is asked."""
+
+    scores: np.ndarray
+
+    def score(self, texts: Sequence[str]) -> np.ndarray:
+        return self.scores
+
+
+def rows(*prompts: str | None, **more: object) -> pa.RecordBatch:
+    made = [
+        {"query_id": str(n), "prompt": prompt, "source_file": "f", "source_row": n, "tenant": f"t{n}", **more}
+        for n, prompt in enumerate(prompts)
+    ]
+    return pa.RecordBatch.from_pylist(made, schema=READ)
+
+
+def test_rows_are_guarded_one_by_one():
+    batch = guard.guard(rows("ok", None, "", " \n\t\u2003", "é" * 6, "y" * 10, "z" * 11), max_prompt_bytes=10)
+    assert batch["error_kind"].to_pylist() == [
+        None,
+        guard.NULL_PROMPT,
+        guard.EMPTY_PROMPT,
+        guard.EMPTY_PROMPT,
+        guard.PROMPT_TOO_LARGE,
+        None,
+        guard.PROMPT_TOO_LARGE,
+    ]
+    assert batch["error_message"].to_pylist() == [
+        None,
+        "the query is null",
+        "the query is empty or blank",
+        "the query is empty or blank",
+        "the query has 12 bytes, allowed are 10",
+        None,
+        "the query has 11 bytes, allowed are 10",
+    ]
+    assert batch.schema == READ
+    assert batch["tenant"].to_pylist() == [f"t{n}" for n in range(7)]
+
+
+def test_a_reason_that_is_there_already_stays():
+    batch = guard.guard(rows(None, "", error_kind="invalid_messages", error_message="no list"), 10)
+    assert batch["error_kind"].to_pylist() == ["invalid_messages"] * 2
+    assert batch["error_message"].to_pylist() == ["no list"] * 2
+
+
+def test_a_batch_without_rows_is_guarded_and_scored():
+    scorer = Lengths()
+    assert score_batch(guard.guard(rows(), 10), scorer, SCHEMA).num_rows == 0
+    assert scorer.asked == []
+
+
+def test_only_answerable_rows_are_scored_and_every_row_comes_back_in_its_place():
+    scorer = Lengths()
+    scored = score_batch(guard.guard(rows("a", None, "bbb", " ", "cc"), 10), scorer, SCHEMA)
+    assert scorer.asked == ["a", "bbb", "cc"]
+    assert scored["score"].to_pylist() == [0.1, None, 0.3, None, 0.2]
+    assert scored["query_id"].to_pylist() == ["0", "1", "2", "3", "4"]
+    assert scored.schema == SCHEMA
+
+
+def test_nothing_answerable_asks_no_router():
+    scorer = Lengths()
+    assert score_batch(guard.guard(rows(None, ""), 10), scorer, SCHEMA)["score"].to_pylist() == [None, None]
+    assert scorer.asked == []
+
+
+def test_a_score_that_is_not_a_number_becomes_null_and_no_error():
+    scored = score_batch(rows("a", "b"), Fixed(np.array([np.nan, 0.5])), SCHEMA)
+    assert scored["score"].to_pylist() == [None, 0.5]
+    assert scored["error_kind"].null_count == 2
+
+
+def test_scores_are_put_on_the_grid():
+    assert score_batch(rows("a"), Fixed(np.array([0.1234567], dtype=np.float32)), SCHEMA)["score"].to_pylist() == [
+        0.123457
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scores", "complaint"),
+    [
+        (np.array([0.5]), r"shape \(1,\) for 2 queries"),
+        (np.array([[0.5], [0.5]]), r"shape \(2, 1\) for 2 queries"),
+        (np.array([0.5, 1.5]), r"scores in \[0.5, 1.5\], allowed is \[0, 1\]"),
+        (np.array([np.nan, -0.5]), r"scores in \[-0.5, -0.5\]"),
+        (np.array([0.5, np.inf]), r"inf"),
+    ],
+)
+def test_a_router_that_breaks_its_word_is_an_error(scores, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        score_batch(rows("a", "b"), Fixed(scores), SCHEMA)
+
+
+def turn(role: object, content: object) -> dict:
+    return {"role": role, "content": content}
+
+
+def test_the_router_reads_the_users_turns():
+    chat = [turn("system", "s"), turn("user", "one"), turn("assistant", "a"), turn("user", "two")]
+    assert guard.text_of_messages(chat) == ("one\ntwo", None)
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        (None, "messages must be a non-empty list of chat turns, got NoneType"),
+        ([], "messages must be a non-empty list of chat turns, got list"),
+        ({"role": "user"}, "messages must be a non-empty list of chat turns, got dict"),
+        (["hello"], "messages[0] must be an object with a text 'content'"),
+        ([turn("user", "x"), turn("user", None)], "messages[1] must be an object with a text 'content'"),
+        ([turn("user", [{"type": "text"}])], "messages[0] must be an object with a text 'content'"),
+        ([turn("wizard", "x")], "messages[0].role is 'wizard', allowed are system, user, assistant"),
+        ([turn(["user"], "x")], "messages[0].role is ['user'], allowed are system, user, assistant"),
+        ([{"content": "x"}], "messages[0].role is None, allowed are system, user, assistant"),
+        ([turn("system", "x"), turn("assistant", "y")], "messages has no turn with role 'user'"),
+    ],
+)
+def test_what_is_no_chat_is_told_with_its_place(messages, reason):
+    assert guard.text_of_messages(messages) == (None, reason)
