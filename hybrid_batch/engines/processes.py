@@ -55,12 +55,13 @@ def marked(engine_id: str) -> list[int]:
     return [pid for pid in psutil.pids() if pid != os.getpid() and _mark_of(pid) == engine_id]
 
 
-def end_group(pgid: int | None, engine_id: str, grace_s: float) -> None:
+def end_group(pgid: int | None, engine_id: str, grace_s: float, *, certain: bool = False) -> None:
     """SIGTERM to the group, SIGKILL to what is left after ``grace_s``, then to all that left the group.
 
     Only a group that has a member with this engine's mark is touched: the number may be somebody else's by now.
+    ``certain`` says that it cannot be, because the caller is the parent of the group's leader.
     """
-    ours = pgid is not None and any(_group_of(pid) == pgid for pid in marked(engine_id))
+    ours = certain or any(_group_of(pid) == pgid for pid in marked(engine_id))
     if pgid is not None and ours:
         if grace_s > 0:
             _signal_group(pgid, signal.SIGTERM)

@@ -44,10 +44,6 @@ _FLAG = re.compile(r"[a-z][a-z0-9_.-]*")
 
 PICKLING_FORMATS = frozenset({"auto", "pt", "npcache"})
 
-_CPU_FLAGS: dict[str, str | int | float | bool] = {
-    "enforce_eager": True,  # no compilation: minutes of start-up on a CPU
-    "distributed_executor_backend": "uni",  # model in the engine's own process: one heavy import less
-}
 _VLLM_FLAGS: dict[str, str | int | float | bool] = {
     "load_format": "safetensors",
     "disable_uvicorn_access_log": True,
@@ -116,7 +112,7 @@ def server_arguments(recipe: ServerRecipe) -> list[str]:
         words.append(f"--max-model-len={recipe.max_model_len}")
     if recipe.server == "vllm":
         words += _vllm_words(recipe)
-        args = {**_VLLM_FLAGS, **(_CPU_FLAGS if recipe.gpus == 0 else {}), **args}
+        args = {**_VLLM_FLAGS, **(_cpu_flags(recipe) if recipe.gpus == 0 else {}), **args}
     return words + [_flag(name, value) for name, value in args.items()]
 
 
@@ -148,6 +144,13 @@ def _vllm_words(recipe: ServerRecipe) -> list[str]:
     dtype = "bfloat16" if recipe.dtype == "auto" and recipe.gpus == 0 else recipe.dtype
     words = [f"--dtype={dtype}", f"--tensor-parallel-size={recipe.tensor_parallel}"]
     return [*words, "--trust-remote-code"] if recipe.trust_remote_code else words
+
+
+def _cpu_flags(recipe: ServerRecipe) -> dict[str, str | int | float | bool]:
+    flags: dict[str, str | int | float | bool] = {"enforce_eager": True}  # compiling takes minutes on a CPU
+    if recipe.tensor_parallel == 1:
+        flags["distributed_executor_backend"] = "uni"  # the model in the engine core's process: one import less
+    return flags
 
 
 def _flag(name: str, value: str | int | float | bool) -> str:

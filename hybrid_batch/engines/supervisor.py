@@ -178,7 +178,7 @@ class Supervisor:
     def _end(self) -> None:
         if self._server is None:
             return
-        end_group(self._server.pid, self._plan.engine_id, self._plan.grace_s)
+        end_group(self._server.pid, self._plan.engine_id, self._plan.grace_s, certain=True)
         self._server.wait()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:

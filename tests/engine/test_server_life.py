@@ -86,7 +86,16 @@ def terminate_supervisor(home: Path) -> None:
     os.kill(state_of(home).supervisor.pid, signal.SIGTERM)
 
 
-@pytest.mark.parametrize("end", [kill_server, kill_supervisor, kill_both, terminate_supervisor])
+def kill_server_and_guard(home: Path) -> None:
+    group = group_members(server_of(home).pid)
+    for pid in (pid for pid in group if any("launcher.py" in word for word in psutil.Process(pid).cmdline())):
+        os.kill(pid, signal.SIGKILL)
+
+
+ENDS = [kill_server, kill_supervisor, kill_both, kill_server_and_guard, terminate_supervisor]
+
+
+@pytest.mark.parametrize("end", ENDS)
 def test_nothing_is_left_when_a_part_is_killed_and_attach_works_again(end, home, logs, fake, until, left_of):
     first = attach(fake(children=2), home, os.getpid(), logs)
     before = state_of(home)
@@ -97,6 +106,12 @@ def test_nothing_is_left_when_a_part_is_killed_and_attach_works_again(end, home,
     again = attach(fake(children=2), home, os.getpid(), logs)
     assert again.engine_id != first.engine_id
     assert alive(again, home)
+
+
+def test_a_terminals_ctrl_c_does_not_reach_the_engine(home, logs, fake):
+    attach(fake(children=1), home, os.getpid(), logs)
+    members = [state_of(home).supervisor.pid, *group_members(server_of(home).pid)]
+    assert os.getsid(0) not in {os.getsid(pid) for pid in members}
 
 
 def test_the_owners_end_is_the_engines_end(home, logs, fake, owner, until, left_of):

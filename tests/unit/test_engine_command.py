@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -25,6 +26,11 @@ def test_on_a_cpu():
     assert {"--model=/models/smol", "--served-model-name=smol", "--host=127.0.0.1", "--port={port}"} <= set(words)
     assert {"--dtype=bfloat16", "--enforce-eager", "--max-model-len=512", "--load-format=safetensors"} <= set(words)
     assert "--trust-remote-code" not in words
+
+
+def test_one_process_less_unless_the_model_is_split():
+    assert "--distributed-executor-backend=uni" in server_arguments(CPU)
+    assert "--distributed-executor-backend=uni" not in server_arguments(replace(CPU, tensor_parallel=2))
 
 
 def test_on_gpus():
@@ -93,6 +99,13 @@ def test_fingerprint_holds_what_makes_the_engine():
     assert recipe_fingerprint(replace(CPU, tier="large", start_timeout_s=1.0)) == recipe_fingerprint(CPU)
     for other in (replace(CPU, max_model_len=9), replace(CPU, env=(("A", "b"),)), replace(CPU, model="/models/other")):
         assert recipe_fingerprint(other) != recipe_fingerprint(CPU)
+
+
+def test_a_supervisor_is_light():
+    code = "import sys, hybrid_batch.engines.supervisor as s; print([m for m in sys.modules if m in sys.argv])"
+    heavy = ["numpy", "torch", "vllm", "httpx", "pyspark", "pyarrow", "pydantic"]
+    done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 PREFIX = "(EngineCore pid=17) ERROR 11-24 07:18:22 [core.py:133] "
