@@ -173,6 +173,32 @@ def test_an_engine_that_dies_in_the_middle_loses_no_row(document, run_job):
     assert sum(cost.time.engines for cost in outcome.costs) > 2
 
 
+def test_an_engine_that_hangs_is_replaced_and_loses_no_row(document, run_job):
+    document["tiers"]["large"] |= {"request_timeout_s": 3}
+    document["tiers"]["large"]["engine_args"]["hang_after"] = 40
+    outcome, _ = run_job(document)
+    results = results_of(outcome.layout.root)
+
+    assert results.num_rows == len(set(results["query_id"].to_pylist())) == ROWS
+    assert outcome.manifest["failed_rows"] == REFUSED_ROWS
+    assert next(cost for cost in outcome.costs if cost.tier == "large").time.engines > 1
+
+
+def test_a_prompt_longer_than_the_window_fails_alone(document, run_job, tmp_path):
+    rows = questions(ROWS)
+    rows[50]["prompt"] = "word " * 400
+    document["input"]["path"] = str(write_jsonl(tmp_path / "long.jsonl", rows))
+    for tier in ("small", "large"):
+        document["tiers"][tier]["max_model_len"] = 128
+    outcome, _ = run_job(document)
+    failed = [
+        row for row in results_of(outcome.layout.root).to_pylist() if row["tier"] != "rejected" and not row["text"]
+    ]
+
+    assert [(row["query_id"], row["error_kind"]) for row in failed] == [(rows[50]["query_id"], "context_overflow")]
+    assert outcome.manifest["errors"]["context_overflow"] == 1
+
+
 def test_a_doubled_id_is_refused_before_anything_is_scored(document, run_job, tmp_path):
     rows = questions(ROWS)
     rows[100]["query_id"] = rows[3]["query_id"]
