@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from itertools import groupby, pairwise
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -56,6 +55,11 @@ def ranges_of(batch: pa.RecordBatch, shard_rows: int, rate: float = 1.0) -> rout
     )
 
 
+def numbers_of(ranges: route.ShardRanges, tier: str) -> range:
+    start = ranges.offset(tier)
+    return range(start, start + len(ranges.first_keys[tier]))
+
+
 @given(rows, st.integers(1, 12))
 def test_shards_are_full_whole_and_disjoint(rows, shard_rows):
     batch = batch_of(rows)
@@ -83,7 +87,7 @@ def test_with_sampled_keys_too_no_shard_is_empty_and_no_row_is_left(rows, shard_
 
     assert set(numbers.tolist()) == set(range(ranges.total))
     for index, tier in enumerate(TIERS):
-        own = range(ranges.offset(tier), ranges.offset(tier) + len(ranges.first_keys[tier]))
+        own = numbers_of(ranges, tier)
         assert all(number in own for number in numbers[tiers == index])
 
 
@@ -159,4 +163,4 @@ def test_offsets_count_the_shards_of_the_tiers_before():
     ranges = route.ShardRanges({"small": ["a", "b"], "large": ["c"], "rejected": ["d"]})
     assert [ranges.offset(tier) for tier in TIERS] == [0, 2, 3]
     assert ranges.total == 4
-    assert np.array_equal(route.ShardRanges({}).total, 0)
+    assert route.ShardRanges({}).total == 0
