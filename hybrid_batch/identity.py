@@ -35,6 +35,8 @@ def identity_of(config: JobConfig, source: InputPlan) -> dict[str, Plain]:
         "answers_version": ANSWERS_VERSION,
         "files": [[file.url, file.size, file.etag] for file in source.files],
         "columns": [spec.format, spec.id_column, spec.prompt_column, spec.messages_column, list(spec.keep)],
+        # Without a column of ids they are made from the files' places below this folder.
+        "ids_below": normalise(spec.path) if spec.id_column is None else None,
         "limit": spec.limit,
         "max_prompt_bytes": spec.max_prompt_bytes,
         "router": router_fingerprint(config.router.path),

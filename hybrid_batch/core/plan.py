@@ -44,10 +44,11 @@ class Plan:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+    def from_dict(cls, data: Any) -> Self:
         """Raises ``ValueError`` for another format, ``KeyError`` for a missing field."""
-        if data.get("format") != FORMAT:
-            raise ValueError(f"the format is {data.get('format')!r}, this version reads {FORMAT!r}")
+        found = data.get("format") if isinstance(data, Mapping) else None
+        if found != FORMAT:
+            raise ValueError(f"the format is {found!r}, this version reads {FORMAT!r}")
         return cls(
             run_id=data["run_id"],
             fingerprint=data["fingerprint"],

@@ -195,9 +195,7 @@ def test_a_kept_column_that_spark_cannot_carry_is_refused_before_anything_is_rea
 def test_a_timestamp_beyond_spark_is_told_with_file_and_column(tmp_path):
     table = pa.table({"id": ["a"], "prompt": ["x"], "at": pa.array([2**60], pa.timestamp("ms"))})
     spec = spec_of(write(tmp_path / "q.parquet", table), keep=("at",))
-    with pytest.raises(
-        InputError, match=r"q\.parquet: column 'at' cannot be kept as timestamp\[us\]: .* out of bounds"
-    ):
+    with pytest.raises(InputError, match=r"q\.parquet: column 'at' cannot be kept as timestamp.*out of bounds"):
         read(spec)
 
 

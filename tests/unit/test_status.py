@@ -1,0 +1,140 @@
+"""What can be told of a run from its folder alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hybrid_batch import pipeline
+from hybrid_batch.core.cost import all_large, tier_costs
+from hybrid_batch.core.errors import InputError, RunConflictError
+from hybrid_batch.core.records import ShardId
+from hybrid_batch.core.routing import RoutingDecision, ScoreHistogram
+from hybrid_batch.ledger import Ledger, Routing
+from hybrid_batch.outcome import StageStatus
+from hybrid_batch.spark.source import plan_input
+from hybrid_batch.stages.route import ShardRanges
+from hybrid_batch.status import status
+from tests.support.jobs import job_document, load, questions, write_jsonl, write_parquet
+from tests.support.paper_router import make_paper_router
+from tests.unit.test_ledger import a_result
+
+ROWS = 12
+
+
+def a_run(folder: Path, *, suffix: str = "parquet", name: str = "night", created_at: str = "2026-01-01") -> Ledger:
+    """A run that has just been planned."""
+    write = {"parquet": lambda path, rows: write_parquet(path, rows, row_group=5), "jsonl": write_jsonl}[suffix]
+    path = write(folder / "in" / f"q.{suffix}", questions(ROWS))
+    router = folder / "router"
+    if not router.exists():
+        make_paper_router(router)
+    document = job_document(path, str(folder / "out"), router)
+    document["run"]["name"] = name
+    document["input"]["rows_per_split"] = 5
+    config = load(document, folder)
+    source = plan_input(config.input.to_spec())
+    plan = replace(pipeline.draft_plan(config, source), created_at=created_at)
+    ledger = Ledger(pipeline.RunLayout.of(str(folder / "out"), plan.run_id))
+    ledger.commit_plan(plan)
+    return ledger
+
+
+def touch(url: str) -> None:
+    Path(url).parent.mkdir(parents=True, exist_ok=True)
+    Path(url).write_text("x")
+
+
+def a_routing() -> Routing:
+    histogram = ScoreHistogram(np.array([0]), np.array([ROWS]))
+    return Routing(
+        RoutingDecision(1, 4, 8, 0), ShardRanges({"small": ["", "k"], "large": [""], "rejected": []}), histogram
+    )
+
+
+def test_a_run_that_is_only_planned(tmp_path):
+    found = status(a_run(tmp_path).layout.root)
+    assert found.state == "unfinished"
+    assert found.stages == (StageStatus("score", 0, 3, 0, ROWS),)
+    assert [(cost.tier, cost.usd) for cost in found.costs] == [("small", Decimal(0)), ("large", Decimal(0))]
+    assert found.errors == {}
+
+
+def test_a_run_in_the_middle_of_scoring(tmp_path):
+    ledger = a_run(tmp_path)
+    touch(ledger.layout.scored(0))
+    touch(ledger.layout.scored(2))
+    assert status(ledger.layout.root).stages == (StageStatus("score", 2, 3, 7, ROWS),)
+
+
+def test_rows_of_text_files_are_unknown_until_they_are_routed(tmp_path):
+    ledger = a_run(tmp_path, suffix="jsonl")
+    assert status(ledger.layout.root).stages == (StageStatus("score", 0, 1, 0, None),)
+    touch(ledger.layout.scored(0))
+    assert status(ledger.layout.root).stages == (StageStatus("score", 1, 1, 0, None),)
+    ledger.commit_routing(a_routing())
+    assert status(ledger.layout.root).stages[0] == StageStatus("score", 1, 1, ROWS, ROWS)
+
+
+def test_a_run_in_the_middle_of_generation_counts_shards_rows_tokens_and_money(tmp_path):
+    ledger = a_run(tmp_path)
+    for part in range(3):
+        touch(ledger.layout.scored(part))
+    ledger.commit_routing(a_routing())
+    for shard in (ShardId("small", 0), ShardId("large", 0)):
+        table, receipt = a_result(shard)
+        errors = {"too_long": 1} if shard.tier == "large" else {}
+        ledger.commit_results(table, replace(receipt, finished_us=receipt.started_us + 3_600_000_000, errors=errors))
+    found = status(ledger.layout.root)
+
+    assert found.stages == (
+        StageStatus("score", 3, 3, ROWS, ROWS),
+        StageStatus("generate small", 1, 2, 2, 4),
+        StageStatus("generate large", 1, 1, 2, 8),
+    )
+    assert [cost.usage.completion_tokens for cost in found.costs] == [8, 8]
+    assert [cost.usd for cost in found.costs] == [Decimal("0.100000000")] * 2
+    assert [cost.model for cost in found.costs] == ["fake-model"] * 2
+    assert found.errors == {"too_long": 1}
+
+
+def test_a_finished_run_is_told_by_its_manifest(tmp_path):
+    ledger = a_run(tmp_path)
+    costs = tier_costs([], {"small": "s", "large": "l"}, {"small": None, "large": None})
+    ledger.commit_manifest({"tiers": [cost.to_dict() for cost in costs], "all": all_large(costs).method})
+    found = status(ledger.layout.root)
+    assert found.state == "finished"
+    assert found.costs == tuple(costs)
+
+
+def test_an_output_folder_shows_its_newest_run(tmp_path):
+    old = a_run(tmp_path, name="old", created_at="2026-01-02T00:00:00+00:00")
+    new = a_run(tmp_path, name="new", created_at="2026-01-10T00:00:00+00:00")
+    touch(f"{new.layout.root}/logs/plan.json")
+    assert status(str(tmp_path / "out")).layout == new.layout
+    assert status(f"{tmp_path}/out/").layout == new.layout
+    assert status(f"file://{old.layout.root}").layout == old.layout
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_folder_without_a_run_is_refused_with_what_to_give(tmp_path, made):
+    if made:
+        touch(str(tmp_path / "out/runs/night/notes.txt"))
+    with pytest.raises(InputError, match=r"out: no run here; give the folder of a run, .*/out/runs/RUN_ID, or"):
+        status(str(tmp_path / "out"))
+
+
+def test_a_run_of_another_version_is_refused(tmp_path):
+    ledger = a_run(tmp_path)
+    path = Path(ledger.layout.plan)
+    text = path.read_text()
+    path.write_text(text.replace("hybrid-batch-run/1", "hybrid-batch-run/9"))
+    with pytest.raises(RunConflictError, match="the format is 'hybrid-batch-run/9'"):
+        status(ledger.layout.root)
+    path.write_text(text.replace('"small_share"', '"smallest_share"'))
+    with pytest.raises(RunConflictError, match="another version planned this run"):
+        status(ledger.layout.root)
