@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+ROW_GROUP_ROWS: Final = 16_384
 
 
 def to_parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -16,6 +19,21 @@ def to_parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> by
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
+
+
+def batches_to_parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> tuple[bytes, int]:
+    """``batches`` as zstd Parquet, and their rows; only one row group is held uncompressed."""
+    sink, total = io.BytesIO(), 0
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        group: list[pa.RecordBatch] = []
+        for batch in batches:
+            group.append(batch)
+            total += batch.num_rows
+            if sum(held.num_rows for held in group) >= ROW_GROUP_ROWS:
+                writer.write_table(pa.Table.from_batches(group, schema=schema))
+                group = []
+        writer.write_table(pa.Table.from_batches(group, schema=schema))
+    return sink.getvalue(), total
 
 
 def from_parquet(data: bytes) -> pa.Table:

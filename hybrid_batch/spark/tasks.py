@@ -25,7 +25,7 @@ from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import REJECTED, TIERS
 from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, EngineRecipe, Sampling
 from hybrid_batch.ledger import Ledger
-from hybrid_batch.parquet import from_parquet, to_parquet
+from hybrid_batch.parquet import batches_to_parquet, from_parquet, to_parquet
 from hybrid_batch.spark import executor
 from hybrid_batch.spark.readers import read_ids, read_split
 from hybrid_batch.stages import generate, route
@@ -78,10 +78,10 @@ class ScoreTask:
         split = self.splits[unit]
         schema = with_kept(SCORED, self.kept)
         scorer = executor.router(self.router_path, self.router_fingerprint, self.threads)
-        batches = [score_batch(batch, scorer, schema) for batch in read_split(split, self.spec, self.kept)]
-        table = pa.Table.from_batches(batches, schema=schema)
-        committed = open_store(self.layout.root).put_if_absent(self.layout.scored(split.number), to_parquet(table))
-        yield _done(unit, committed, table.num_rows)
+        batches = (score_batch(batch, scorer, schema) for batch in read_split(split, self.spec, self.kept))
+        data, rows = batches_to_parquet(batches, schema)
+        committed = open_store(self.layout.root).put_if_absent(self.layout.scored(split.number), data)
+        yield _done(unit, committed, rows)
 
 
 @dataclass(frozen=True)
