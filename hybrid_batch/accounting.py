@@ -32,7 +32,10 @@ def account(
     Raises ``StorageError`` if a planned shard is missing or rows in and rows out differ.
     """
     receipts = ledger.receipts(ledger.committed())
-    rows = tally(sum(routing.rows().values()), routing.shards, receipts)
+    try:
+        rows = tally(sum(routing.rows().values()), routing.shards, receipts)
+    except ValueError as error:
+        raise StorageError(f"{ledger.layout.results_folder}: {error}") from error
     if not rows.complete:
         raise StorageError(
             f"{ledger.layout.results_folder}: {rows.rows_out:,} result rows for {rows.rows_in:,} queries, "

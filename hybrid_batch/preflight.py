@@ -85,10 +85,9 @@ def require_ready(config: JobConfig, source: InputPlan | None = None) -> list[Fi
 
 def runs_here(config: JobConfig) -> bool:
     """Whether the executors are on this machine, so that what they need must be here."""
-    from hybrid_batch.spark.session import submitted
+    from hybrid_batch.spark.session import local_slots
 
-    master = config.spark.master or ("cluster" if submitted() else "local[*]")
-    return master.startswith("local")
+    return local_slots(config.spark.master) is not None
 
 
 def _java(_config: JobConfig) -> Iterator[Finding]:

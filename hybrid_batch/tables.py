@@ -86,6 +86,9 @@ COST = pa.schema(
     ]
 )
 
+SHARD = "shard"
+"""Column that says, inside Spark only, to which shard a row belongs."""
+
 # Tables that flow inside Spark only: nullable, because Spark cannot aggregate structs of columns that are not.
 
 INPUT_IDS = pa.schema(
@@ -126,4 +129,4 @@ def with_kept(schema: pa.Schema, kept: Iterable[pa.Field]) -> pa.Schema:
 
 def reserved_names() -> frozenset[str]:
     """Column names that a kept input column may not have."""
-    return frozenset(SCORED.names) | frozenset(RESULTS.names) | frozenset(DEAD_LETTERS.names)
+    return frozenset(SCORED.names) | frozenset(RESULTS.names) | frozenset(DEAD_LETTERS.names) | {SHARD}

@@ -48,9 +48,10 @@ def _iso_date(value: Any) -> Any:
 
 
 def _kept(value: tuple[str, ...]) -> tuple[str, ...]:
-    if taken := sorted(set(value) & reserved_names()):
+    # Spark does not tell upper and lower case apart in names.
+    if taken := sorted(name for name in set(value) if name.lower() in reserved_names()):
         raise ValueError(f"{', '.join(taken)}: the results have a column of that name; rename it in the input")
-    if len(set(value)) != len(value):
+    if len({name.lower() for name in value}) != len(value):
         raise ValueError("a column is named twice")
     return value
 

@@ -111,7 +111,7 @@ class ServerTier(_Tier):
 
 def _endpoint(value: str) -> str:
     scheme, found, rest = value.partition("://")
-    if scheme not in ("http", "https") or not found or not rest or "@" in rest:
+    if scheme not in ("http", "https") or not found or not rest or set(rest) & set("@?#"):
         raise ValueError("not the address of an endpoint")
     return value.rstrip("/")
 
@@ -122,7 +122,7 @@ class EndpointTier(_Tier):
     endpoint: Annotated[
         Text,
         AfterValidator(_endpoint),
-        Field(description="an http:// or https:// address without user or password, as in https://host/v1"),
+        Field(description="an http:// or https:// address without user, password or query, as in https://host/v1"),
     ]
     api_key_env: Annotated[
         str | None,

@@ -11,7 +11,7 @@ from typing import Protocol
 class Progress:
     """One look at one stage.
 
-    ``stage`` is ``check``, ``score``, ``route``, ``generate small``, ``generate large`` or ``account``;
+    ``stage`` is ``score``, ``generate rejected``, ``generate small`` or ``generate large``;
     ``total_rows`` is None while it is unknown; tokens and ``usd`` cover the whole run so far
     (``usd`` None without prices); ``rows_before`` were done before this process started (resume).
     """

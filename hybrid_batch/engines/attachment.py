@@ -85,7 +85,8 @@ class Attachment:
         elif state.phase == READY and self._fits(state):
             if _healthy(state):
                 return _handle_of(state, self._home)
-            kill_engine(state)
+            if not self._in_use():  # who uses it finds out by itself when it hangs; it may only be busy
+                kill_engine(state)
         elif state.phase == READY and not self._in_use():
             ask_to_end(state)
         return None

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 Message = Mapping[str, Any]
 """One chat turn: ``{"role": "system" | "user" | "assistant", "content": str}``."""
+
+
+INVALID_REQUEST: Final = "invalid_request"
+"""``error_kind`` of a request that the engine refused."""
 
 
 @dataclass(frozen=True)

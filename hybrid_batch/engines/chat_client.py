@@ -15,7 +15,7 @@ from dataclasses import replace
 import httpx
 
 from hybrid_batch.core.errors import EndpointError, EngineDiedError
-from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle
+from hybrid_batch.engines.base import INVALID_REQUEST, ChatAnswer, ChatRequest, EngineHandle
 from hybrid_batch.engines.chat_wire import (
     BadBodyError,
     answer_of,
@@ -150,7 +150,7 @@ class _Exchange:
             payload = to_payload(self._request, self._handle.model, self._handle.max_model_len)
             body = json.dumps(payload, ensure_ascii=False).encode()
         except (TypeError, ValueError) as error:  # a lone surrogate, or content that is no JSON
-            return failed("invalid_request", f"the request cannot be written as JSON: {error}")
+            return failed(INVALID_REQUEST, f"the request cannot be written as JSON: {error}")
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._client.request_timeout_s):
@@ -195,7 +195,7 @@ class _Exchange:
         """The row's failure, unless a smaller ``max_tokens`` helps: it is an upper bound, not a demand."""
         self._client.last_success = time.monotonic()  # a refusal with a reason is a sign of life too
         if self._request.sampling.max_tokens < 1 or not says_overflow(text):
-            return failed("invalid_request", text)
+            return failed(INVALID_REQUEST, text)
         room = None if self._shortened else await self._room(text)
         if room is None or not 0 < room < self._request.sampling.max_tokens:
             return failed("context_overflow", text)

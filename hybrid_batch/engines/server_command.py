@@ -36,13 +36,19 @@ UNSAFE_FLAGS = frozenset(
         *("allowed_local_media_path", "allowed_media_domains"),
         *("trust_request_chat_template", "trust_request_mm_kwargs"),
         *("enable_log_requests", "enable_log_outputs"),
+        *("scheduler_cls", "kv_transfer_config", "ec_transfer_config", "kv_events_config"),
+        "structured_outputs_config",
     }
 )
 """Flags that would open the server to others, run code named by text, or write prompts into logs."""
 
 _FLAG = re.compile(r"[a-z][a-z0-9_.-]*")
 
-PICKLING_FORMATS = frozenset({"auto", "pt", "npcache"})
+SAFE_FORMATS = frozenset({"safetensors", "fastsafetensors", "sharded_state", "runai_streamer", "dummy"})
+"""Weight formats that cannot hold a pickle."""
+
+SAFE_BACKENDS = frozenset({"uni", "mp", "ray"})
+"""Executor backends of vLLM; any other value names code to import."""
 
 _VLLM_FLAGS: dict[str, str | int | float | bool] = {
     "load_format": "safetensors",
@@ -75,8 +81,11 @@ def check_engine_args(tier: str, args: Mapping[str, str | int | float | bool]) -
             raise ConfigError(f"tiers.{tier}.engine_args.{given}: a secret; set HF_TOKEN in the executors' environment")
         if _meant(flag, UNSAFE_FLAGS):
             raise ConfigError(f"{where}: not allowed; servers listen on loopback with a random key and log no text")
-        if flag == "load_format" and value in PICKLING_FORMATS:
-            raise ConfigError(f"{where}: may read pickled weights; allowed is a format that cannot, like `safetensors`")
+        for name, safe in (("load_format", SAFE_FORMATS), ("distributed_executor_backend", SAFE_BACKENDS)):
+            if _meant(flag, (name,)) and str(value).lower() not in safe:
+                raise ConfigError(
+                    f"{where}: may run code that comes from elsewhere; allowed are {', '.join(sorted(safe))}"
+                )
         if not isinstance(value, str | int | float | bool):
             raise ConfigError(f"{where}: a flag's value is text, a number, true or false")
 
@@ -128,6 +137,8 @@ def server_environment(recipe: ServerRecipe, inherited: Mapping[str, str], packa
         if local_folder(recipe.model):
             env["HF_HUB_OFFLINE"] = "1"
         if recipe.gpus == 0:
+            # Spark gives its Python workers one thread each; the engine has the machine's.
+            env.pop("OMP_NUM_THREADS", None)
             env = {**_CPU_ENV, **env}
     return {**env, **dict(recipe.env)}
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import getpass
-import re
+import os
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.engines.base import EndpointRecipe, EngineHandle, EngineRecipe, Generator, Scorer, ServerRecipe
 from hybrid_batch.engines.endpoint import open_endpoint
 from hybrid_batch.storage import is_remote, normalise, open_store
 
-LOCAL_RETRY_BUDGET_S = 60.0
+TASKS_PER_ENGINE: Final = 2
+"""Tasks that feed one engine: the next shard flows while the tail of the last one drains."""
+
+SLOT_POLL_SECONDS: Final = 0.1
+
+LOCAL_RETRY_BUDGET_S: Final = 60.0
 """How long a task waits for an overloaded engine of its own."""
 
 
@@ -40,18 +48,33 @@ def executor_home() -> Path:
 
 def scratch() -> Path:
     """A private folder of this user on this machine."""
-    folder = Path(tempfile.gettempdir()) / f"hybrid-batch-{re.sub(r'[^A-Za-z0-9_-]', '_', getpass.getuser())}"
+    folder = Path(tempfile.gettempdir()) / f"hybrid-batch-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise ConfigError(f"{folder} belongs to another user; remove it, or set TMPDIR to a folder of your own")
     return folder
 
 
 @lru_cache(maxsize=1)
 def router(path: str, fingerprint: str, threads: int | None) -> Scorer:
-    """The router at ``path``, loaded once for each Python worker.  ``fingerprint`` is that of its card."""
+    """The router at ``path``, loaded once for each Python worker.
+
+    Raises ``ConfigError`` if its card is not the one whose ``fingerprint`` is part of the run's identity.
+    """
     from hybrid_batch.engines.router import load_router
 
     folder = _fetch(path, fingerprint) if is_remote(path) else Path(normalise(path))
-    return load_router(folder, threads=threads)
+    scorer = load_router(folder, threads=threads)
+    if scorer.card.fingerprint != fingerprint:
+        raise ConfigError(f"router.path: {folder} on {os.uname().nodename} is not the router that this run began with")
+    return scorer
+
+
+def drop_router() -> None:
+    """Free the router's memory in this Python worker: on a GPU the engine needs it."""
+    router.cache_clear()
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _fetch(url: str, fingerprint: str) -> Path:
@@ -77,8 +100,28 @@ def leased(recipe: EngineRecipe, log_folder: str | None) -> Iterator[EngineHandl
         return
     from hybrid_batch.engines.vllm_server import attached
 
-    with attached(recipe, executor_home(), owner().pid, Path(log_folder or Path.cwd())) as engine:
+    home = executor_home()
+    with _slot(home), attached(recipe, home, owner().pid, Path(log_folder or Path.cwd())) as engine:
         yield engine
+
+
+@contextmanager
+def _slot(home: Path) -> Iterator[None]:
+    """Wait until fewer than :data:`TASKS_PER_ENGINE` tasks feed the engine: an executor may run many tasks at once,
+    and requests that only wait in the engine's queue would run into their deadline there."""
+    slots = [FileLock(home / f"slot-{number}.lock") for number in range(TASKS_PER_ENGINE)]
+    while True:
+        for slot in slots:
+            try:
+                slot.acquire(blocking=False)
+            except Timeout:
+                continue
+            try:
+                yield
+            finally:
+                slot.release()
+            return
+        time.sleep(SLOT_POLL_SECONDS)
 
 
 def discard(engine: EngineHandle) -> None:

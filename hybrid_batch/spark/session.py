@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 JAVA_HELP = "install one, for example `apt install openjdk-17-jre-headless` or `brew install openjdk@17`"
 
-_LOCAL = re.compile(r"^local(\[(?P<slots>\*|\d+)\])?$")
+ALL_CORES = "local[*]"
+
+_LOCAL = re.compile(r"^local(\[(?P<slots>\*|\d+)(,\s*\d+)?\])?$")
 _LOG4J = Path(__file__).with_name("log4j2.properties")
 _LOOPBACK = "127.0.0.1"
 _TASK_FAILURES = 4
@@ -78,14 +80,15 @@ def settings(master: str | None, conf: Mapping[str, str], log_file: Path) -> dic
             "spark.driver.bindAddress": _LOOPBACK,
             "spark.driver.host": _LOOPBACK,
             "spark.ui.enabled": "false",
-            "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_LOG4J} -Dhybrid.batch.log={log_file}",
+            "spark.driver.extraJavaOptions": f'"-Dlog4j2.configurationFile={_LOG4J}" "-Dhybrid.batch.log={log_file}"',
         }
     return own | dict(conf)
 
 
 def local_slots(master: str | None) -> int | None:
-    """Tasks at once under a local master, None on a cluster."""
-    match = _LOCAL.match(master or "")
+    """Tasks at once under a local master, None on a cluster.  Without a master a job runs on this machine, unless
+    spark-submit started it: then the cluster's settings hold."""
+    match = _LOCAL.match(master or ("" if submitted() else ALL_CORES))
     if not match:
         return None
     slots = match["slots"] or "1"
@@ -101,9 +104,10 @@ def _start(app_name: str, master: str | None, conf: Mapping[str, str], log_file:
     builder = SparkSession.builder.appName(app_name)
     if not submitted():
         # A local master gives up at a task's first failure unless told otherwise; a cluster tries four times.
-        retrying = f"local[{slots},{_TASK_FAILURES}]" if (slots := local_slots(master)) else master
-        builder = builder.master(retrying or "local[*]")
-        for key, value in settings(master or "local[*]", conf, log_file).items():
+        slots = local_slots(master)
+        retrying = f"local[{slots},{_TASK_FAILURES}]" if slots and "," not in (master or "") else master
+        builder = builder.master(retrying or ALL_CORES)
+        for key, value in settings(master or ALL_CORES, conf, log_file).items():
             builder = builder.config(key, value)
     try:
         with _stderr_to(log_file):

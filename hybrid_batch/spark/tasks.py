@@ -28,10 +28,11 @@ from hybrid_batch.ledger import Ledger
 from hybrid_batch.parquet import batches_to_parquet, from_parquet, to_parquet
 from hybrid_batch.spark import executor
 from hybrid_batch.spark.readers import read_ids, read_split
+from hybrid_batch.spark.text_files import BATCH_ROWS
 from hybrid_batch.stages import generate, route
 from hybrid_batch.stages.score import score_batch
 from hybrid_batch.storage import open_store, reading
-from hybrid_batch.tables import DEAD_LETTERS, INPUT_IDS, KEY_SAMPLE, SCORE_COUNTS, SCORED, TASK_DONE, with_kept
+from hybrid_batch.tables import DEAD_LETTERS, INPUT_IDS, KEY_SAMPLE, SCORE_COUNTS, SCORED, SHARD, TASK_DONE, with_kept
 
 ENGINE_RESTARTS: Final = 3
 """Engine deaths that one shard survives before its task fails and Spark runs it elsewhere."""
@@ -110,7 +111,7 @@ class SampleKeysTask:
         columns = ["query_id", "prompt", "messages", "score", "error_kind"]
         for batch in _read_batches(self.layout.scored(self.parts[unit]), columns):
             rows = route.sampled(batch, self.rate)
-            names = np.array(TIERS)[route.tier_names(rows, self.threshold_micros)]
+            names = np.array(TIERS)[route.tier_indices(rows, self.threshold_micros)]
             yield pa.RecordBatch.from_arrays([pa.array(names, pa.string()), route.sort_keys(rows)], schema=KEY_SAMPLE)
 
 
@@ -127,7 +128,7 @@ class RouteTask:
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
         for batch in _read_batches(self.layout.scored(self.parts[unit]), None):
             numbers = route.shard_numbers(batch, self.threshold_micros, self.ranges)
-            rows = batch.append_column("shard", pa.array(numbers, pa.int64()))
+            rows = batch.append_column(SHARD, pa.array(numbers, pa.int64()))
             if len(self.missing) == self.ranges.total:
                 yield rows
             else:
@@ -143,8 +144,8 @@ class WriteShardsTask:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         store = open_store(self.layout.root)
-        for number, rows in route.split_runs(batches, "shard"):
-            data = to_parquet(rows.drop_columns(["shard"]))
+        for number, rows in route.split_runs(batches, SHARD):
+            data = to_parquet(rows.drop_columns([SHARD]))
             committed = store.put_if_absent(self.layout.routed(self.shards[number]), data)
             yield _done(number, committed, rows.num_rows)
 
@@ -167,8 +168,10 @@ class GenerateTask:
         if self.recipe is None or shard.tier == REJECTED:
             answers, engine = generate.refused_answers(rows), None
         else:
+            executor.drop_router()
             requests = generate.requests_of(rows, self.sampling, self.system_prompt)
             started, answers, engine = _answer(requests, self.recipe, self.log_folder)
+            generate.require_some_accepted(answers, shard.tier)
         receipt = generate.make_receipt(
             shard.tier,
             shard.number,
@@ -243,4 +246,4 @@ def _read_batches(url: str, columns: Sequence[str] | None) -> Iterator[pa.Record
     import pyarrow.parquet as pq
 
     with reading(url), open_store(url).open_input(url) as file, pq.ParquetFile(file) as parquet:
-        yield from parquet.iter_batches(columns=list(columns) if columns else None, use_threads=False)
+        yield from parquet.iter_batches(BATCH_ROWS, columns=list(columns) if columns else None, use_threads=False)

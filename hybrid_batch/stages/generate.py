@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, MutableSequence, Sequence
+from typing import Final
 
 import pyarrow as pa
 
+from hybrid_batch.core.errors import EndpointError
 from hybrid_batch.core.records import Receipt, Usage, merge_counts
-from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, Generator, Message, Sampling
+from hybrid_batch.engines.base import (
+    INVALID_REQUEST,
+    ChatAnswer,
+    ChatRequest,
+    EngineHandle,
+    Generator,
+    Message,
+    Sampling,
+)
 from hybrid_batch.stages.guard import parse_messages
 from hybrid_batch.tables import RESULTS, SCORED, TIER, with_kept
+
+SYSTEMATIC_ROWS: Final = 8
+"""Fewer refused rows in a row may be chance."""
 
 
 def requests_of(shard: pa.Table, sampling: Sampling, system_prompt: str | None) -> list[ChatRequest]:
@@ -82,6 +95,16 @@ def refused_answers(shard: pa.Table) -> list[ChatAnswer]:
     """Answers of rows that were refused before any model saw them: their error, carried through."""
     kinds, messages = shard["error_kind"].to_pylist(), shard["error_message"].to_pylist()
     return [ChatAnswer(error_kind=kind, error_message=text) for kind, text in zip(kinds, messages, strict=True)]
+
+
+def require_some_accepted(answers: Sequence[ChatAnswer], tier: str) -> None:
+    """Raises ``EndpointError`` if the engine refused every request of a shard of some size.
+
+    Then the cause is not in the rows (no chat template, a parameter that it does not know), and a night of refusals
+    must not be committed as a finished one.
+    """
+    if len(answers) >= SYSTEMATIC_ROWS and all(answer.error_kind == INVALID_REQUEST for answer in answers):
+        raise EndpointError(f"tier {tier}: every request of a shard was refused: {answers[0].error_message}")
 
 
 def make_receipt(

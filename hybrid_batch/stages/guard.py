@@ -18,12 +18,12 @@ INVALID_TEXT: Final = "invalid_text"
 
 
 def guard(batch: pa.RecordBatch, max_prompt_bytes: int) -> pa.RecordBatch:
-    """Fill ``error_kind`` and ``error_message`` of rows whose query is null, blank or too large.
+    """Fill ``error_kind`` and ``error_message`` of rows whose query is null, blank or too large (all turns of a chat).
 
-    ``batch`` has ``prompt``, ``error_kind`` and ``error_message``; an error that is there already stays.
+    ``batch`` has ``prompt``, ``messages``, ``error_kind`` and ``error_message``; an error that is there already stays.
     """
     prompt = batch["prompt"]
-    size = pc.binary_length(prompt)
+    size = pc.binary_length(pc.coalesce(batch["messages"], prompt))
     blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(prompt)), 0)
     too_large = pc.greater(size, max_prompt_bytes)
     kind = pc.case_when(

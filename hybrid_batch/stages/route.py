@@ -83,14 +83,14 @@ def plan_ranges(keys: Sequence[str], rows: int, shard_rows: int) -> list[str]:
     return [ordered[index * len(ordered) // shards] for index in range(shards)]
 
 
-def tier_names(rows: pa.RecordBatch | pa.Table, threshold_micros: int) -> np.ndarray:
+def tier_indices(rows: pa.RecordBatch | pa.Table, threshold_micros: int) -> np.ndarray:
     """Index into :data:`hybrid_batch.core.routing.TIERS` of each scored row, int8 ``[n]``."""
     return assign_tiers(score_keys(rows), threshold_micros)
 
 
 def shard_numbers(rows: pa.RecordBatch, threshold_micros: int, ranges: ShardRanges) -> np.ndarray:
     """Shard of each scored row, counted over all tiers, int64 ``[n]``."""
-    tiers = tier_names(rows, threshold_micros)
+    tiers = tier_indices(rows, threshold_micros)
     keys = np.array(sort_keys(rows).to_pylist(), dtype=object)
     numbers = np.empty(rows.num_rows, dtype=np.int64)
     for index, tier in enumerate(TIERS):

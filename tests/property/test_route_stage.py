@@ -42,9 +42,9 @@ def batch_of(rows: list[dict]) -> pa.RecordBatch:
 
 def ranges_of(batch: pa.RecordBatch, shard_rows: int, rate: float = 1.0) -> route.ShardRanges:
     """As the driver plans them: counts of all rows, keys of the sampled ones."""
-    counts = Counter(TIERS[index] for index in route.tier_names(batch, THRESHOLD))
+    counts = Counter(TIERS[index] for index in route.tier_indices(batch, THRESHOLD))
     sample = route.sampled(batch, rate)
-    tiers = [TIERS[index] for index in route.tier_names(sample, THRESHOLD)]
+    tiers = [TIERS[index] for index in route.tier_indices(sample, THRESHOLD)]
     keys = route.sort_keys(sample).to_pylist()
     by_tier = {tier: [key for key, own in zip(keys, tiers, strict=True) if own == tier] for tier in TIERS}
     return route.ShardRanges(
@@ -73,7 +73,7 @@ def test_shards_are_full_whole_and_disjoint(rows, shard_rows):
         own = [
             sizes[number] for number in range(ranges.offset(tier), ranges.offset(tier) + len(ranges.first_keys[tier]))
         ]
-        assert sum(own) == (route.tier_names(batch, THRESHOLD) == index).sum()
+        assert sum(own) == (route.tier_indices(batch, THRESHOLD) == index).sum()
         assert max(own, default=0) - min(own, default=0) <= 1
         assert len(own) == -(-sum(own) // shard_rows)
 
@@ -83,7 +83,7 @@ def test_with_sampled_keys_too_no_shard_is_empty_and_no_row_is_left(rows, shard_
     batch = batch_of(rows)
     ranges = ranges_of(batch, shard_rows, rate)
     numbers = route.shard_numbers(batch, THRESHOLD, ranges)
-    tiers = route.tier_names(batch, THRESHOLD)
+    tiers = route.tier_indices(batch, THRESHOLD)
 
     assert set(numbers.tolist()) == set(range(ranges.total))
     for index, tier in enumerate(TIERS):

@@ -17,6 +17,7 @@ from hybrid_batch import tables
 from hybrid_batch.cli import INTERRUPTED, TERMINATED, app
 from hybrid_batch.config import load_config
 from hybrid_batch.core import errors
+from hybrid_batch.engines.base import INVALID_REQUEST
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "hybrid_batch"
@@ -133,7 +134,8 @@ def error_kinds() -> set[str]:
     for file in (PACKAGE / "engines").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "failed":
-                kinds.add(ast.literal_eval(node.args[0]))
+                kind = node.args[0]
+                kinds.add(INVALID_REQUEST if isinstance(kind, ast.Name) else ast.literal_eval(kind))
     return kinds
 
 

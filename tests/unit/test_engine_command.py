@@ -58,7 +58,11 @@ def test_engine_args_become_flags_and_overrule_defaults():
         ("--dtype", "half", "without dashes"),
         ("hos", "0.0.0.0", "not allowed"),
         ("trust-remote", True, r"tiers\.small\.trust_remote_code"),
-        ("load_format", "pt", "pickled"),
+        ("load_format", "PT", "code that comes from elsewhere"),
+        ("load_format", "hf", "code that comes from elsewhere"),
+        ("load_form", "pt", "code that comes from elsewhere"),
+        ("distributed_executor_backend", "some.Backend", "code that comes from elsewhere"),
+        ("kv_transfer_config", "{}", "not allowed"),
     ],
 )
 def test_flags_that_are_not_the_users(name, value, says):
