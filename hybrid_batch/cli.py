@@ -141,10 +141,12 @@ def spark_properties(
 ) -> None:
     """Print Spark's settings for a run, in the form of a properties file; submit.sh hands them to spark-submit."""
     with _errors_told():
-        from hybrid_batch.spark.session import settings
+        from hybrid_batch.spark.session import retrying, settings
 
         spark = _load(config, date, limit, overrides).spark
-        lines = settings(spark.master, spark.conf, log_file) | ({"spark.master": spark.master} if spark.master else {})
+        lines = settings(spark.master, spark.conf, log_file) | (
+            {"spark.master": retrying(spark.master)} if spark.master else {}
+        )
         for key, value in sorted(lines.items()):
             typer.echo(f"{_property(key)}={_property(value)}")
 

@@ -85,6 +85,12 @@ def settings(master: str | None, conf: Mapping[str, str], log_file: Path) -> dic
     return own | dict(conf)
 
 
+def retrying(master: str) -> str:
+    """``master``, told to try a task four times as a cluster does: a local one gives up at the first failure."""
+    slots = local_slots(master)
+    return f"local[{slots},{_TASK_FAILURES}]" if slots and "," not in master else master
+
+
 def local_slots(master: str | None) -> int | None:
     """Tasks at once under a local master, None on a cluster.  Without a master a job runs on this machine, unless
     spark-submit started it: then the cluster's settings hold."""
@@ -103,10 +109,7 @@ def _start(app_name: str, master: str | None, conf: Mapping[str, str], log_file:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(app_name)
     if not submitted():
-        # A local master gives up at a task's first failure unless told otherwise; a cluster tries four times.
-        slots = local_slots(master)
-        retrying = f"local[{slots},{_TASK_FAILURES}]" if slots and "," not in (master or "") else master
-        builder = builder.master(retrying or ALL_CORES)
+        builder = builder.master(retrying(master or ALL_CORES))
         for key, value in settings(master or ALL_CORES, conf, log_file).items():
             builder = builder.config(key, value)
     try:

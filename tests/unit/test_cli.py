@@ -101,7 +101,7 @@ def test_missing_arguments_exit_with_2() -> None:
 def test_spark_properties_are_what_java_reads(job: Path) -> None:
     code, out, _ = call("spark-properties", job, "/log", "--dry-run", "--set", r"spark.conf={a.b: 'x: y\z = 1'}")
     assert code == 0
-    assert "spark.master=local[2]" in out.splitlines()
+    assert "spark.master=local[2,4]" in out.splitlines()
     assert r"a.b=x\:\ y\\z\ \=\ 1" in out.splitlines()
 
 
