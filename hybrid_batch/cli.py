@@ -78,11 +78,11 @@ def run(
                 return
             if shards is not None:
                 part = pipeline.run_part(job, observer, shards)
-                _console().print(status_view(part, _console().width))
+                _console().print(status_view(part, _console().width), crop=False)
                 return
             outcome = pipeline.run(job, observer)
         console = _console()
-        console.print(outcome_view(outcome, console.width))
+        console.print(outcome_view(outcome, console.width), crop=False)
         pipeline.check_error_rate(outcome, job.run.max_error_rate)
 
 
@@ -120,7 +120,7 @@ def status(
         from hybrid_batch.reports.console import status_view
 
         console = _console()
-        console.print(status_view(pipeline.status(run_url), console.width))
+        console.print(status_view(pipeline.status(run_url), console.width), crop=False)
 
 
 @app.command()

@@ -103,14 +103,15 @@ def errors_view(errors: Mapping[str, int]) -> RenderableType:
     return Padding(grid, (0, 0, 0, 2))
 
 
-def places_view(layout: RunLayout) -> Table:
-    """Where a run's results, reports and manifest lie."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column(overflow="fold")
-    for name, place in words.places(layout):
-        grid.add_row(name, Text(_nearby(place)))
-    return grid
+def places_view(layout: RunLayout) -> RenderableType:
+    """Where a run's results, reports and manifest lie; never wrapped, so that a path can be copied.
+
+    Print it with ``crop=False``.
+    """
+    lines = [Text.assemble((f"{name:<10}", "dim"), _nearby(place)) for name, place in words.places(layout)]
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ignore"
+    return Group(*lines)
 
 
 def status_view(status: RunStatus, width: int = 80) -> RenderableType:
