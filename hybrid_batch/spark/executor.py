@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -25,6 +26,9 @@ TASKS_PER_ENGINE: Final = 2
 
 SLOT_POLL_SECONDS: Final = 0.1
 
+LEFTOVER_SECONDS: Final = 3600
+"""Age from which the home of an ended executor is removed."""
+
 LOCAL_RETRY_BUDGET_S: Final = 60.0
 """How long a task waits for an overloaded engine of its own."""
 
@@ -42,8 +46,18 @@ def executor_home() -> Path:
     """A private folder of this executor, the same for all its Python workers."""
     process = owner()
     home = scratch() / f"executor-{process.pid}-{int(process.create_time() * 100)}"
-    home.mkdir(mode=0o700, exist_ok=True)
+    if not home.is_dir():
+        home.mkdir(mode=0o700, exist_ok=True)
+        sweep(home.parent)
     return home
+
+
+def sweep(folder: Path) -> None:
+    """Remove homes of executors that ended long ago; what a supervisor still tidies up is younger."""
+    for home in folder.glob("executor-*-*"):
+        ended = not psutil.pid_exists(int(home.name.split("-")[1]))
+        if ended and time.time() - home.stat().st_mtime > LEFTOVER_SECONDS:
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def scratch() -> Path:
