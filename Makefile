@@ -37,7 +37,7 @@ $(STAMP): requirements/cpu.lock pyproject.toml | tools
 	@$(PIP) install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup ## set everything up and run the job on two small real models (about 10 minutes the first time)
+demo: setup ## set everything up and run the job on two small real models (5 to 10 minutes the first time)
 	@rm -rf out/demo
 	@$(BIN)/python -m hybrid_batch.demo.prepare --out out/demo/input
 	@$(BIN)/hybrid-batch run conf/demo.yaml
