@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.core.routing import GRID
 from hybrid_batch.engines.router_card import ENCODER, HEAD, RouterCard, read_card
 
 __all__ = ["Encoder", "RouterScorer", "load_encoder", "load_router", "read_card"]
 
-_GRID = 1_000_000
 _ROWS_CPU, _ROWS_GPU = 32, 128
 _WIDTHS = (16, 32, 48, 64, 96, 128, 192)
 """Widths in tokens that a batch is padded to; beyond the last one it is the encoder's maximum."""
@@ -94,7 +94,7 @@ class RouterScorer:
 
 def on_grid(scores: np.ndarray) -> np.ndarray:
     """Scores on the grid of one millionth, as float32."""
-    return (np.round(scores * _GRID) / _GRID).astype(np.float32)
+    return (np.round(scores * GRID) / GRID).astype(np.float32)
 
 
 def load_router(folder: Path, threads: int | None = None, device: str | None = None) -> RouterScorer:
