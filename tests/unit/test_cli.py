@@ -122,12 +122,12 @@ except SystemExit as end:
 def test_every_error_ends_with_its_own_exit_code(error: type[HybridBatchError]) -> None:
     code = f"""
 import typer
-from hybrid_batch.cli import _errors_told
+from hybrid_batch.cli.base import errors_told
 from hybrid_batch.core.errors import *
 app = typer.Typer()
 @app.command()
 def fail():
-    with _errors_told():
+    with errors_told():
         raise {error.__name__}("the cause\\nmore of it")
 app()
 """
@@ -147,11 +147,11 @@ def test_a_traceback_is_shown_only_when_asked_for(tmp_path: Path) -> None:
 def test_an_interruption_says_how_to_go_on(signal: str, exit_code: int) -> None:
     code = f"""
 import os, signal, time, typer
-from hybrid_batch.cli import _errors_told
+from hybrid_batch.cli.base import errors_told
 app = typer.Typer()
 @app.command()
 def wait():
-    with _errors_told():
+    with errors_told():
         os.kill(os.getpid(), signal.{signal})
         time.sleep(60)
 app()

@@ -1,0 +1,130 @@
+"""Commands about a run: start it, check it, look at it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from hybrid_batch import __version__
+from hybrid_batch.cli.base import ConfigFile, Date, Limit, Overrides, app, errors_told, load, terminal
+
+if TYPE_CHECKING:
+    from hybrid_batch.preflight import Finding
+
+NOT_READY: Final = 2
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    date: Date = None,
+    limit: Limit = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            "--shards", metavar="N", min=0, help="Score and route all, answer N shards of each tier, and stop."
+        ),
+    ] = None,
+) -> None:
+    """Answer all queries.  The same command resumes an interrupted run."""
+    with errors_told():
+        from hybrid_batch import pipeline
+        from hybrid_batch.reports.console import outcome_view, status_view
+        from hybrid_batch.reports.progress import watching
+
+        job = load(config, date, limit, overrides)
+        with watching(terminal(stderr=True)) as observer:
+            if dry_run:
+                pipeline.dry_run(job, observer)
+                return
+            if shards is not None:
+                part = pipeline.run_part(job, observer, shards)
+                terminal().print(status_view(part, terminal().width), crop=False)
+                return
+            outcome = pipeline.run(job, observer)
+        console = terminal()
+        console.print(outcome_view(outcome, console.width), crop=False)
+        pipeline.check_error_rate(outcome, job.run.max_error_rate)
+
+
+@app.command()
+def check(config: ConfigFile, date: Date = None, limit: Limit = None, overrides: Overrides = None) -> None:
+    """Explain a configuration and refuse what cannot work.  Nothing is started."""
+    with errors_told():
+        from hybrid_batch.config.explain import explain
+        from hybrid_batch.preflight import ERROR, preflight
+        from hybrid_batch.reports.console import findings_view, pairs_view
+
+        job = load(config, date, limit, overrides)
+        console = terminal()
+        console.print("What will happen", style="bold")
+        console.print(pairs_view(explain(job)))
+        console.print()
+        console.print("What was found", style="bold")
+        findings = preflight(job)
+        console.print(findings_view((finding.level, finding.field, finding.message) for finding in findings))
+        console.print()
+        console.print(_verdict(findings), style="bold")
+        if any(finding.level == ERROR for finding in findings):
+            raise typer.Exit(NOT_READY)
+
+
+@app.command()
+def status(
+    run_url: Annotated[
+        str, typer.Argument(metavar="RUN", help="Folder or s3:// URL of a run, or of an output: then its newest run.")
+    ],
+) -> None:
+    """Show how far a run is, from any machine."""
+    with errors_told():
+        from hybrid_batch import pipeline
+        from hybrid_batch.reports.console import status_view
+
+        console = terminal()
+        console.print(status_view(pipeline.status(run_url), console.width), crop=False)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"hybrid-batch {__version__}")
+
+
+@app.command("spark-properties", hidden=True)
+def spark_properties(
+    config: ConfigFile,
+    log_file: Path,
+    date: Date = None,
+    limit: Limit = None,
+    overrides: Overrides = None,
+    _dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    _shards: Annotated[int | None, typer.Option("--shards")] = None,
+) -> None:
+    """Print Spark's settings for a run, in the form of a properties file; submit.sh hands them to spark-submit."""
+    with errors_told():
+        from hybrid_batch.spark.session import retrying, settings
+
+        spark = load(config, date, limit, overrides).spark
+        lines = settings(spark.master, spark.conf, log_file) | (
+            {"spark.master": retrying(spark.master)} if spark.master else {}
+        )
+        for key, value in sorted(lines.items()):
+            typer.echo(f"{_property(key)}={_property(value)}")
+
+
+def _property(text: str) -> str:
+    """``text`` as Java reads it back from a properties file."""
+    return re.sub(r"[\\:=#!\s]", lambda found: {"\n": "\\n", "\t": "\\t"}.get(found[0], f"\\{found[0]}"), text)
+
+
+def _verdict(findings: Sequence[Finding]) -> str:
+    errors = sum(finding.level == "error" for finding in findings)
+    if not errors:
+        return "Ready to run."
+    return f"Not ready: {errors} thing{'s' if errors > 1 else ''} to mend."
