@@ -86,6 +86,18 @@ COST = pa.schema(
     ]
 )
 
+EVALUATION = pa.schema(
+    [
+        pa.field("scope", pa.string(), nullable=False),  # "all", or the task that the rows belong to
+        pa.field("method", pa.string(), nullable=False),  # router, random, oracle, all small, all large
+        pa.field("metric", pa.string(), nullable=False),  # mean_quality, drop_10, drop_20, drop_40, apgr, cpt_50, ...
+        pa.field("value", pa.float64()),  # null where it is not defined for these rows
+        pa.field("low", pa.float64()),  # the bootstrap interval; null where there is none
+        pa.field("high", pa.float64()),
+        pa.field("rows", pa.int64(), nullable=False),
+    ]
+)
+
 SHARD = "shard"
 """Column that says, inside Spark only, to which shard a row belongs."""
 
