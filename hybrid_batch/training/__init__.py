@@ -1,0 +1,1 @@
+"""Training of routers: from labels to an artefact.  Nothing that scores imports this room."""
