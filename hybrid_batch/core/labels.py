@@ -1,6 +1,6 @@
 """What a router learns: from the quality of both models' answers to one number per query.
 
-The quality gap of a query is H = q(S) - q(L), a random variable where answers are sampled (Ding et al. 2024, section 2).
+The quality gap of a query is H = q(S) - q(L), random where answers are sampled (Ding et al. 2024, section 2).
 Three labels are the paper's, the fourth is ours:
 
 - ``det`` (section 3.1): 1 if the small model's first answer is at least as good as the large one's.
@@ -32,7 +32,7 @@ _ROWS_AT_ONCE: Final = 4096
 
 @dataclass(frozen=True)
 class Qualities:
-    """Quality of the answers to n queries: ``small`` float64 ``[n, k]``, ``large`` ``[n, m]``, NaN where one is missing.
+    """Quality of the answers to n queries: ``small`` float64 ``[n, k]``, ``large`` ``[n, m]``, NaN where missing.
 
     Every row has at least one answer of each model; :func:`qualities` sees to that.
     """
