@@ -25,8 +25,8 @@ FEW: Final = 30
 HALF: Final = 0.5
 """A router that keeps less than this part of what it gained for its own pair is worth training again."""
 BIAS: Final = 0.05
-"""How far the mean score may be from the share of queries that the small model really answers as well.  Beyond that,
-scores are shifted, and a threshold does not mean what it meant."""
+"""How far the mean score may be from the mean of the labels that it predicts.  Beyond that, scores are shifted, and a
+threshold does not mean what it meant."""
 
 RESAMPLES: Final = 500
 
@@ -71,7 +71,7 @@ class Findings:
 
     ``gain`` is the router's on the new pair, ``gain_before`` its gain on the pair it was trained on and ``gaps`` the
     correlation of the two pairs' quality gaps (both None without the old labels).  ``scores`` correlates the router's
-    scores with the new gaps.  ``bias`` is the mean score less the share of queries that small answers as well.
+    scores with the new gaps.  ``bias`` is the mean score less the mean of the new pair's labels.
     """
 
     gain: Gain
