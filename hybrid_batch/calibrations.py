@@ -26,10 +26,14 @@ ALL_TO_LARGE: Final = GRID + 1
 
 MAX_DROP: Final = "max_drop_pct"
 CONFIDENCE: Final = "confidence"
+SMALL_SHARE: Final = "small_share"
+MAX_USD: Final = "max_usd_per_1000"
+USD_SMALL: Final = "usd_small_per_1000"
+USD_LARGE: Final = "usd_large_per_1000"
 
 Goal = Mapping[str, float | str]
 """What was asked for, in plain values: ``{"max_drop_pct": 1.0, "confidence": 0.95}``, ``{"small_share": 0.4}`` or
-``{"max_usd_per_1000": "0.80", ...}``."""
+``{"max_usd_per_1000": "0.80", "usd_small_per_1000": "0.20", "usd_large_per_1000": "1.00"}``."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +143,10 @@ def told(goal: Goal, by: str | None = None) -> str:
     """A goal in a few words: ``at most 1 % drop with 95 % confidence, per task``."""
     if MAX_DROP in goal:
         words = f"at most {goal[MAX_DROP]:g} % drop with {float(goal[CONFIDENCE]) * 100:g} % confidence"
+    elif SMALL_SHARE in goal:
+        words = f"{float(goal[SMALL_SHARE]) * 100:g} % to the small model"
     else:
-        words = ", ".join(f"{name} {value}" for name, value in goal.items())
+        words = f"at most {goal[MAX_USD]} USD per 1,000 queries"
     return f"{words}, per {by}" if by else words
 
 

@@ -64,7 +64,7 @@ def test_a_missing_promise_lists_what_is_stored_and_the_command(tmp_path: Path):
         lookup(str(tmp_path), "aa", 0.5, 0.9, "task")
     assert str(error.value) == (
         f"router {tmp_path} is not calibrated for at most 0.5 % drop with 90 % confidence, per task: "
-        "stored are: at most 1 % drop with 95 % confidence; small_share 0.4.\n"
+        "stored are: at most 1 % drop with 95 % confidence; 40 % to the small model.\n"
         f"Calibrate it with\n  hybrid-batch calibrate {tmp_path} LABELS --max-drop 0.5 --confidence 0.9 --by task"
     )
 

@@ -1,0 +1,111 @@
+"""The thing under study: a router, labelled queries, and the scores that the one gives the others."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.core.progress import Observer, Progress
+from hybrid_batch.engines.router_card import CARD, FORMAT, RouterCard, read_card
+from hybrid_batch.labelset import LabelSet, read_labels
+from hybrid_batch.storage import join, normalise, open_store
+
+if TYPE_CHECKING:
+    from hybrid_batch.engines.router import RouterScorer
+
+SCORING: Final = "score"
+_CHUNK: Final = 256
+"""Queries between two looks at the clock."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A router at ``url`` with its card, ``labels`` of n queries, and their ``scores``, float64 ``[n]`` in [0, 1]."""
+
+    url: str
+    card: RouterCard
+    labels: LabelSet
+    scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def seen_in_training(self) -> bool:
+        """Whether these very labels trained the router: then whatever they say of it is too good."""
+        return self.labels.fingerprint == trained_on(self.card)
+
+    def take(self, index: np.ndarray) -> Subject:
+        """The rows at ``index``, int or bool ``[m]``."""
+        return replace(self, labels=self.labels.take(index), scores=self.scores[index])
+
+    def by_task(self) -> dict[str, Subject]:
+        """The rows of each task, tasks in the order of their names; rows without a task are in none."""
+        tasks = np.array(self.labels.tasks, dtype=object)
+        names = sorted({task for task in self.labels.tasks if task is not None})
+        return {name: self.take(np.flatnonzero(tasks == name)) for name in names}
+
+
+def prepare(router_url: str, labels_url: str, observer: Observer) -> Subject:
+    """Read the labels and score them with the router; both may be local or ``s3://``.
+
+    Raises ``ConfigError`` for a folder that is no router, ``InputError`` for labels that cannot be used.
+    """
+    labels = read_labels(labels_url)
+    card = card_at(router_url)
+    observer.note(f"router {card.name}, {len(labels):,} labelled queries")
+    return Subject(normalise(router_url), card, labels, scored(router_url, card, labels, observer))
+
+
+def scored(router_url: str, card: RouterCard, labels: LabelSet, observer: Observer) -> np.ndarray:
+    """Scores of all queries of ``labels``, float64 ``[n]``.  Raises ``ConfigError`` if there is no torch."""
+    from hybrid_batch.spark.executor import router
+
+    require("torch", "transformers")
+    scorer = router(normalise(router_url), card.fingerprint, None)
+    return np.concatenate([np.empty(0), *_chunks(scorer, card, labels, observer)])  # type: ignore[arg-type]
+
+
+def _chunks(scorer: RouterScorer, card: RouterCard, labels: LabelSet, observer: Observer) -> Iterator[np.ndarray]:
+    takes_task, began, total = reads_task(card), time.monotonic(), len(labels)
+    for start in range(0, total, _CHUNK):
+        end = min(start + _CHUNK, total)
+        tasks = labels.tasks[start:end] if takes_task else None
+        yield np.asarray(scorer.score(labels.prompts[start:end], tasks), dtype=np.float64)
+        observer.progress(Progress(SCORING, end, total, time.monotonic() - began))
+
+
+def card_at(router_url: str) -> RouterCard:
+    """The card of the router at ``router_url``.  Its files are checked when they are loaded."""
+    folder = normalise(router_url)
+    content = open_store(folder).read_if_present(join(folder, CARD))
+    if content is None:
+        raise ConfigError(f"router {folder}: no {CARD} there; expected a folder in format {FORMAT}")
+    return read_card(content)
+
+
+def trained_on(card: RouterCard) -> str | None:
+    """Fingerprint of the label set that trained the router, None where the card does not say."""
+    training = card.document.get("training")
+    found = training.get("labels") if isinstance(training, Mapping) else None
+    if isinstance(found, Mapping):
+        found = found.get("fingerprint")
+    return found if isinstance(found, str) else None
+
+
+def reads_task(card: RouterCard) -> bool:
+    """Whether the router wants to know the task of a query."""
+    given = card.document.get("input")
+    return isinstance(given, Mapping) and given.get("task") is True
+
+
+def require(*packages: str) -> None:
+    """Raise ``ConfigError`` if one of the optional ``packages`` that a study uses is not installed."""
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"{missing[0]} is not installed; install hybrid-batch[router]")
