@@ -86,6 +86,18 @@ COST = pa.schema(
     ]
 )
 
+LABELS = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("task", pa.string()),
+        pa.field("q_small", pa.list_(pa.float64()), nullable=False),  # quality of each answer, the higher the better
+        pa.field("q_large", pa.list_(pa.float64()), nullable=False),
+        pa.field("text_small", pa.list_(pa.string())),  # the answers, where they were kept
+        pa.field("text_large", pa.list_(pa.string())),
+    ]
+)
+
 EVALUATION = pa.schema(
     [
         pa.field("scope", pa.string(), nullable=False),  # "all", or the task that the rows belong to
