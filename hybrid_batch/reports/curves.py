@@ -17,7 +17,7 @@ _ROUTER, _ORACLE, _RANDOM = "#0072B2", "#009E73", "#777777"
 _INK, _QUIET, _GRID = "#222222", "#666666", "#e6e6e6"
 _SIZE_INCHES: Final = (8.0, 5.0)
 _DPI: Final = 160
-_STYLE: Final[Mapping[str, Any]] = {
+_STYLE: Final[Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.edgecolor": "#bbbbbb",
@@ -54,7 +54,7 @@ def curve_png(picture: CurvePicture) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(dict(_STYLE)):
+    with matplotlib.rc_context(_STYLE):
         # Without pyplot there is no global state, and no display is looked for.
         figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)

@@ -13,6 +13,7 @@ from hybrid_batch.core.errors import ConfigError, InputError
 from hybrid_batch.core.labels import DET, PROB, TRANS, make_labels, trans_labels
 from hybrid_batch.core.metrics import Evaluation
 from hybrid_batch.parquet import from_parquet
+from hybrid_batch.reports.curves import curve_png
 from hybrid_batch.reports.evaluation import evaluation_view
 from hybrid_batch.study.evaluate import (
     ALL,
@@ -124,6 +125,12 @@ def test_the_picture_shows_the_curves_of_the_figures(study: Study):
     assert (shown.oracle >= shown.router - 1e-9).all()
     assert shown.low[0] == shown.high[0] == pytest.approx(shown.router[0])
     assert (shown.low <= shown.high).all()
+
+
+@pytest.mark.parametrize("small", [np.ones(20), np.linspace(0, 1, 20), np.full(20, -3.0)])
+def test_pictures_are_drawn_of_flat_rising_and_negative_curves(tmp_path: Path, small: np.ndarray):
+    made = subject(tmp_path, label_set(small, np.full(20, small.min())), np.linspace(0, 1, 20))
+    assert curve_png(picture(evaluate(made, resamples=20))).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("pair", [{}, {"small": "org/tiny", "large": "/models/big/"}])
