@@ -76,8 +76,8 @@ def _chunks(scorer: RouterScorer, card: RouterCard, labels: LabelSet, observer: 
     takes_task, began, total = reads_task(card), time.monotonic(), len(labels)
     for start in range(0, total, _CHUNK):
         end = min(start + _CHUNK, total)
-        tasks = labels.tasks[start:end] if takes_task else None
-        yield np.asarray(scorer.score(labels.prompts[start:end], tasks), dtype=np.float64)
+        tasks = (labels.tasks[start:end],) if takes_task else ()
+        yield np.asarray(scorer.score(labels.prompts[start:end], *tasks), dtype=np.float64)
         observer.progress(Progress(SCORING, end, total, time.monotonic() - began))
 
 
