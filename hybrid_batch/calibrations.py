@@ -66,6 +66,7 @@ class Record:
     Without groups, ``overall`` holds for all queries.  With groups (``by`` names the column), each group of
     ``groups`` has its own promise and its own threshold, and ``overall`` is for queries of any other group: no row
     speaks for them, so they go to large.  ``router`` is the card's fingerprint, ``labels`` that of the label set.
+    ``with_tasks`` says whether the router was told the tasks of the queries: then a job must tell them, too.
     """
 
     goal: Goal
@@ -76,6 +77,7 @@ class Record:
     method: str
     created: str
     overall: Threshold
+    with_tasks: bool = False
     by: str | None = None
     groups: Mapping[str, Threshold] = field(default_factory=dict)
 
@@ -116,16 +118,24 @@ def store(router_url: str, record: Record) -> str:
 
 
 def lookup(
-    router_url: str, card_fingerprint: str, max_drop_pct: float, confidence: float, by: str | None = None
+    router_url: str,
+    card_fingerprint: str,
+    max_drop_pct: float,
+    confidence: float,
+    by: str | None = None,
+    with_tasks: bool | None = None,
 ) -> Record:
     """The record that belongs to a promise: the very same numbers, the same column, the same router.
 
+    ``with_tasks`` says whether the job tells the router its queries' tasks (None: it does not matter).
     Raises ``ConfigError`` that lists what is stored and names the command that makes what is missing.
     """
     wanted: Goal = {MAX_DROP: float(max_drop_pct), CONFIDENCE: float(confidence)}
     records = stored(router_url)
-    for record in reversed(records):
+    for record in records:
         if record.router == card_fingerprint and dict(record.goal) == wanted and record.by == by:
+            if with_tasks not in (None, record.with_tasks):
+                raise ConfigError(_other_scores(router_url, record))
             return record
     raise ConfigError(_missing(router_url, card_fingerprint, wanted, by, records))
 
@@ -165,6 +175,16 @@ def _missing(router_url: str, fingerprint: str, wanted: Goal, by: str | None, re
     return (
         f"router {router_url} is not calibrated for {told(wanted, by)}: {held}.\n"
         f"Calibrate it with\n  {command(router_url, wanted, by)}"
+    )
+
+
+def _other_scores(router_url: str, record: Record) -> str:
+    """With and without tasks a router gives other scores, so a threshold for the ones is none for the others."""
+    was, option = ("with", " --no-tasks") if record.with_tasks else ("without", "")
+    return (
+        f"router {router_url} was calibrated for {told(record.goal, record.by)} {was} the tasks of the queries, "
+        f"and the job runs the other way; set or remove router.task_column, or calibrate with\n"
+        f"  {command(router_url, record.goal, record.by)}{option}"
     )
 
 

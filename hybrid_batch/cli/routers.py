@@ -22,6 +22,10 @@ Labels = Annotated[
     typer.Argument(metavar="LABELS", help="Labels table: a file, a folder or an s3:// URL.", show_default=False),
 ]
 Resamples = Annotated[int, typer.Option("--resamples", metavar="N", min=10, help="Bootstrap samples for intervals.")]
+Tasks = Annotated[
+    bool,
+    typer.Option("--tasks/--no-tasks", help="Tell the router the tasks, as a job with router.task_column does."),
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the bootstrap.")]
 
 
@@ -44,6 +48,7 @@ def evaluate(
     resamples: Resamples = 1000,
     seed: Seed = 0,
     by_task: Annotated[bool, typer.Option("--by-task/--no-by-task", help="Figures for each task, too.")] = True,
+    tasks: Tasks = True,
 ) -> None:
     """Say how good a router is on labelled queries, as a table, as Parquet and as a picture."""
     with errors_told():
@@ -52,7 +57,7 @@ def evaluate(
         from hybrid_batch.study.subject import require
 
         require("matplotlib")  # before minutes of scoring, not after
-        subject = _subject(router, labels)
+        subject = _subject(router, labels, tasks)
         _warn_of_training_rows(subject)
         found = study.evaluate(subject, label_kind, resamples, seed, by_task)
         places = study.save(found, output or study.default_folder(found))
@@ -94,6 +99,7 @@ def calibrate(
         tuple[float, float],
         typer.Option("--quality-range", metavar="LO HI", help="The lowest and the highest quality that can occur."),
     ] = (0.0, 1.0),
+    tasks: Tasks = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Store nothing.")] = False,
 ) -> None:
     """Find the threshold that keeps a promise, and keep it beside the router for jobs that make that promise."""
@@ -103,7 +109,7 @@ def calibrate(
         from hybrid_batch.study import calibrate as study
 
         goal = _goal(max_drop, confidence, small_share, (max_cost, usd_small, usd_large))
-        found = study.calibrate(_subject(router, labels), goal, by, quality_range)
+        found = study.calibrate(_subject(router, labels, tasks), goal, by, quality_range)
         place = None if dry_run else store(router, found.record)
         console = terminal()
         console.print(calibration_view(found.record, found.paper), crop=False)
@@ -130,6 +136,7 @@ def transfer_check(
     ] = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
+    tasks: Tasks = True,
 ) -> None:
     """Say whether a router serves another pair of models: reuse it, calibrate it again, or train another."""
     with errors_told():
@@ -137,7 +144,7 @@ def transfer_check(
         from hybrid_batch.reports.transfer import transfer_view
         from hybrid_batch.study import transfer as study
 
-        subject, old = _subject(router, labels), _labels(trained_on)
+        subject, old = _subject(router, labels, tasks), _labels(trained_on)
         with watching(terminal(stderr=True)) as observer:
             found = study.transfer_check(subject, old, observer, resamples, seed)
         console = terminal()
@@ -147,12 +154,12 @@ def transfer_check(
         typer.echo(study.advice(found.verdict, router, labels))
 
 
-def _subject(router: str, labels: str) -> Subject:
+def _subject(router: str, labels: str, tasks: bool) -> Subject:
     from hybrid_batch.reports.progress import watching
     from hybrid_batch.study.subject import prepare
 
     with watching(terminal(stderr=True)) as observer:
-        return prepare(router, labels, observer)
+        return prepare(router, labels, observer, tasks)
 
 
 def _labels(url: str | None) -> LabelSet | None:

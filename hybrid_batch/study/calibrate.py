@@ -136,6 +136,7 @@ def _record(subject: Subject, goal: Goal, by: str | None, found: Mapping[str, Ca
         method=next(iter(found.values())).method,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         overall=nobody if by else thresholds[""],
+        with_tasks=subject.with_tasks,
         by=by,
         groups=thresholds if by else {},
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 
@@ -26,12 +26,16 @@ _CHUNK: Final = 256
 
 @dataclass(frozen=True)
 class Subject:
-    """A router at ``url`` with its card, ``labels`` of n queries, and their ``scores``, float64 ``[n]`` in [0, 1]."""
+    """A router at ``url`` with its card, ``labels`` of n queries, and their ``scores``, float64 ``[n]`` in [0, 1].
+
+    ``with_tasks`` says whether the router was told the task of each query, as a job with ``router.task_column`` does.
+    """
 
     url: str
     card: RouterCard
     labels: LabelSet
     scores: np.ndarray
+    with_tasks: bool = False
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -52,33 +56,35 @@ class Subject:
         return {name: self.take(np.flatnonzero(tasks == name)) for name in names}
 
 
-def prepare(router_url: str, labels_url: str, observer: Observer) -> Subject:
+def prepare(router_url: str, labels_url: str, observer: Observer, tasks: bool = True) -> Subject:
     """Read the labels and score them with the router; both may be local or ``s3://``.
 
+    A router that can use the task of a query is told it where the labels have one, unless ``tasks`` is False.
     Raises ``ConfigError`` for a folder that is no router, ``InputError`` for labels that cannot be used.
     """
     labels = read_labels(labels_url)
     card = card_at(router_url)
     observer.note(f"router {card.name}, {len(labels):,} labelled queries")
-    return Subject(normalise(router_url), card, labels, scored(router_url, card, labels, observer))
+    told = tasks and reads_task(card) and any(task is not None for task in labels.tasks)
+    return Subject(normalise(router_url), card, labels, scored(router_url, card, labels, observer, told), told)
 
 
-def scored(router_url: str, card: RouterCard, labels: LabelSet, observer: Observer) -> np.ndarray:
-    """Scores of all queries of ``labels``, float64 ``[n]``.  Raises ``ConfigError`` if there is no torch."""
+def scored(router_url: str, card: RouterCard, labels: LabelSet, observer: Observer, tasks: bool) -> np.ndarray:
+    """Scores of all queries of ``labels``, float64 ``[n]``; ``tasks`` says whether the router is told theirs.
+
+    Raises ``ConfigError`` if there is no torch.
+    """
     from hybrid_batch.spark.executor import router
 
     require("torch", "transformers")
-    scorer = router(normalise(router_url), card.fingerprint, None)
-    return np.concatenate([np.empty(0), *_chunks(scorer, card, labels, observer)])  # type: ignore[arg-type]
-
-
-def _chunks(scorer: RouterScorer, card: RouterCard, labels: LabelSet, observer: Observer) -> Iterator[np.ndarray]:
-    takes_task, began, total = reads_task(card), time.monotonic(), len(labels)
+    scorer = cast("RouterScorer", router(normalise(router_url), card.fingerprint, None))
+    began, total, parts = time.monotonic(), len(labels), [np.empty(0)]
     for start in range(0, total, _CHUNK):
         end = min(start + _CHUNK, total)
-        tasks = (labels.tasks[start:end],) if takes_task else ()
-        yield np.asarray(scorer.score(labels.prompts[start:end], *tasks), dtype=np.float64)
+        known = labels.tasks[start:end] if tasks else None
+        parts.append(scorer.score(labels.prompts[start:end], known).astype(np.float64))
         observer.progress(Progress(SCORING, end, total, time.monotonic() - began))
+    return np.concatenate(parts)
 
 
 def card_at(router_url: str) -> RouterCard:
@@ -100,9 +106,8 @@ def trained_on(card: RouterCard) -> str | None:
 
 
 def reads_task(card: RouterCard) -> bool:
-    """Whether the router wants to know the task of a query."""
-    given = card.document.get("input")
-    return isinstance(given, Mapping) and given.get("task") is True
+    """Whether the router can make use of the task of a query."""
+    return any(member.knows_tasks for member in card.members)
 
 
 def require(*packages: str) -> None:

@@ -73,7 +73,7 @@ def _gain_before(subject: Subject, old: LabelSet | None, observer: Observer) -> 
     """The router's gain on the pair it was made for; on the very rows that trained it, it would be too good to use."""
     if old is None or old.fingerprint == trained_on(subject.card) or len(old) < FEW:
         return None
-    return gain(scored(subject.url, subject.card, old, observer), old.qualities.gap)
+    return gain(scored(subject.url, subject.card, old, observer, subject.with_tasks), old.qualities.gap)
 
 
 def _gaps(old: LabelSet, new: LabelSet) -> tuple[Correlation, str]:

@@ -76,6 +76,17 @@ def test_a_looser_promise_does_not_stand_for_a_stricter_one(tmp_path: Path):
             lookup(str(tmp_path), "aa", *promise)
 
 
+def test_a_threshold_for_scores_with_tasks_is_none_for_scores_without(tmp_path: Path):
+    for told, option in ((True, " --no-tasks"), (False, "")):
+        record = replace(RECORD, with_tasks=told)
+        store(str(tmp_path), record)
+        assert lookup(str(tmp_path), "aa", 1.0, 0.95, with_tasks=told) == record
+        assert lookup(str(tmp_path), "aa", 1.0, 0.95) == record
+        with pytest.raises(ConfigError, match="the job runs the other way") as error:
+            lookup(str(tmp_path), "aa", 1.0, 0.95, with_tasks=not told)
+        assert str(error.value).endswith(f"--confidence 0.95{option}")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
