@@ -1,8 +1,8 @@
 """Labelled queries: how good both models' answers to them were.
 
 A labels table is Parquet (a file, or a folder of parts), JSON lines or CSV with the columns of
-:data:`hybrid_batch.tables.LABELS`; of those ``prompt``, ``q_small`` and ``q_large`` are enough.  A quality is one number or a
-list, one for each answer; in CSV a list is written as JSON.
+:data:`hybrid_batch.tables.LABELS`; of those ``prompt``, ``q_small`` and ``q_large`` are enough.  A quality is one
+number or a list, one for each answer; in CSV a list is written as JSON.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def label_set(
         found = qualities(small, large, ids)
     except ValueError as error:
         raise InputError(f"{source}: {error}") from error
-    names = [None] * len(ids) if tasks is None else list(tasks)
+    names: list[str | None] = [None] * len(ids) if tasks is None else list(tasks)
     return LabelSet(ids, list(prompts), names, found, fingerprint_of(prompts, found), source)
 
 

@@ -35,9 +35,11 @@ _OWN_WORDS: Final = frozenset({"keep"})
 _LONGEST_VALUE: Final = 120
 
 
-def config_error(error: ValidationError, data: Mapping[str, Any], origins: Origins) -> ConfigError:
-    """One ConfigError for everything that ``error`` found in ``data``."""
-    return joined([_line(detail, data, origins) for detail in error.errors() if detail["type"] != _FOLLOW_UP])
+def config_error(
+    error: ValidationError, data: Mapping[str, Any], origins: Origins, root: type[BaseModel] = JobConfig
+) -> ConfigError:
+    """One ConfigError for everything that ``error`` found in ``data``, which describes a ``root``."""
+    return joined([_line(detail, data, origins, root) for detail in error.errors() if detail["type"] != _FOLLOW_UP])
 
 
 def joined(lines: Sequence[str]) -> ConfigError:
@@ -48,19 +50,19 @@ def joined(lines: Sequence[str]) -> ConfigError:
     return ConfigError("\n".join([f"{len(once)} problems in the configuration:", *(f"  {line}" for line in once)]))
 
 
-def _line(detail: ErrorDetails, data: Mapping[str, Any], origins: Origins) -> str:
+def _line(detail: ErrorDetails, data: Mapping[str, Any], origins: Origins, root: type[BaseModel]) -> str:
     missing = detail["type"] == "missing"
     path = _real_path(detail["loc"], data, missing)
     where = ": ".join(part for part in (origins.of(path), ".".join(path)) if part)
     if missing:
-        return f"{where}: is required; allowed is {_allowed(path, data)}"
+        return f"{where}: is required; allowed is {_allowed(path, data, root)}"
     if detail["type"] == "extra_forbidden":
-        return f"{where}: {_unknown(path, data)}"
+        return f"{where}: {_unknown(path, data, root)}"
     said = str(detail["ctx"]["error"]) if "ctx" in detail and "error" in detail["ctx"] else ""
     if said and (isinstance(detail["input"], Mapping | BaseModel) or path[-1] in _OWN_WORDS):
         return f"{where}: {said}"
     hint = f" ({said})" if "quotes" in said else ""
-    return f"{where}: {_shown(path, detail['input'])} is not allowed{hint}; allowed is {_allowed(path, data)}"
+    return f"{where}: {_shown(path, detail['input'])} is not allowed{hint}; allowed is {_allowed(path, data, root)}"
 
 
 def _real_path(loc: Sequence[str | int], data: Any, missing: bool) -> Path:
@@ -73,8 +75,8 @@ def _real_path(loc: Sequence[str | int], data: Any, missing: bool) -> Path:
     return (*path, str(loc[-1])) if missing else tuple(path)
 
 
-def _unknown(path: Path, data: Mapping[str, Any]) -> str:
-    section, name = _section_at(path[:-1], data), path[-1]
+def _unknown(path: Path, data: Mapping[str, Any], root: type[BaseModel]) -> str:
+    section, name = _section_at(path[:-1], data, root), path[-1]
     if section is ServerTier and name in ENDPOINT_FIELDS:
         return f"belongs to {ENDPOINT_TAG}, and no endpoint is given; {_who_has_what()}"
     if section is EndpointTier and name in SERVER_FIELDS:
@@ -90,23 +92,23 @@ def _who_has_what() -> str:
     return f"{SERVER_TAG} takes {engine}; {ENDPOINT_TAG} takes {endpoint}"
 
 
-def _allowed(path: Path, data: Mapping[str, Any]) -> str:
+def _allowed(path: Path, data: Mapping[str, Any], root: type[BaseModel]) -> str:
     """The description of the nearest field at or above ``path``."""
-    section: type[BaseModel] | None = JobConfig
+    section: type[BaseModel] | None = root
     field: FieldInfo | None = None
     for depth, step in enumerate(path):
         if section is None or step not in section.model_fields:
             break
         field = section.model_fields[step]
-        section = _section_at(path[: depth + 1], data)
+        section = _section_at(path[: depth + 1], data, root)
     if field is not None and field.description:
         return field.description
-    return f"a mapping with {', '.join((section or JobConfig).model_fields)}"
+    return f"a mapping with {', '.join((section or root).model_fields)}"
 
 
-def _section_at(path: Path, data: Any) -> type[BaseModel] | None:
+def _section_at(path: Path, data: Any, root: type[BaseModel]) -> type[BaseModel] | None:
     """The section class that describes the mapping at ``path``."""
-    section: type[BaseModel] | None = JobConfig
+    section: type[BaseModel] | None = root
     for step in path:
         data = data.get(step) if isinstance(data, Mapping) else None
         if section is None or step not in section.model_fields:

@@ -1,9 +1,9 @@
 """An exact test of a small mean loss from rows that lose, win or do neither.  Pure numpy.
 
 A row that goes to the small model loses one answer (+1), wins one (-1) or does neither.  Over n rows the number lost
-less the number won has a trinomial distribution, which is computed, not approximated.  Its nuisance parameter, how often
-the two models differ at all, is bounded first and the worst case within the bound is taken (Berger and Boos 1994,
-*P values maximized over a confidence set for the nuisance parameter*).
+less the number won has a trinomial distribution, which is computed, not approximated.  Its nuisance parameter, how
+often the two models differ at all, is bounded first and the worst case within the bound is taken (Berger and Boos
+1994, *P values maximized over a confidence set for the nuisance parameter*).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def p_value(lost: int, won: int, rows: int, allowed: float) -> float:
     """Evidence against "a row loses more than ``allowed`` on average", as a p-value.
 
     Of ``rows`` rows, ``lost`` and ``won`` go to small and change from right to wrong and back.  If the true mean is
-    more than ``allowed``, the result is at most alpha with a chance of at most alpha, for every alpha and number of rows.
+    more than ``allowed``, the result is at most alpha with a chance of at most alpha, whatever alpha is.
     """
     differ = max(upper_bound(lost + won, rows, NUISANCE_ALPHA), abs(allowed))
     worst = max(

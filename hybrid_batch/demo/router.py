@@ -24,6 +24,7 @@ from hybrid_batch.demo.labels import SAMPLING, Label, read_labels
 from hybrid_batch.demo.models import ensure_model
 from hybrid_batch.demo.questions import HELDOUT, TRAIN, all_questions
 from hybrid_batch.engines import router_card
+from hybrid_batch.engines.head import linear_head, save_head, sigmoid
 from hybrid_batch.engines.router import load_encoder, on_grid
 from hybrid_batch.engines.router_card import CARD, FORMAT, HEAD, file_record
 
@@ -51,7 +52,7 @@ def train(folder: Path = COMMITTED) -> dict[str, Any]:
     scores = on_grid(sigmoid(features[~in_train] @ weight.astype(np.float64) + float(bias)))
     metrics = _metrics([label for label in labels if label.split == HELDOUT], scores)
     folder.mkdir(parents=True, exist_ok=True)
-    _save_head(folder / HEAD, weight, bias)
+    save_head(folder / HEAD, linear_head(weight, float(bias)))
     card = _card(labels, l2, metrics, _files(folder))
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return card
@@ -83,12 +84,6 @@ def choose_l2(features: np.ndarray, target: np.ndarray, ids: Sequence[str]) -> f
     return min(losses, key=lambda l2: losses[l2])
 
 
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Logistic function."""
-    result: np.ndarray = 1.0 / (1.0 + np.exp(-logits))
-    return result
-
-
 def _cross_loss(features: np.ndarray, target: np.ndarray, fold: np.ndarray, l2: float) -> float:
     chance = np.empty(len(target))
     for held in range(FOLDS):
@@ -107,12 +102,6 @@ def _metrics(labels: Sequence[Label], scores: np.ndarray) -> dict[str, Any]:
     q_small = np.array([label.q_small for label in labels])
     q_large = np.array([label.q_large for label in labels])
     return {"split": HELDOUT, **evaluate(scores, q_small, q_large)}
-
-
-def _save_head(path: Path, weight: np.ndarray, bias: np.float32) -> None:
-    from safetensors.numpy import save_file
-
-    save_file({"weight": weight[None, :], "bias": np.array([bias])}, path)
 
 
 def _files(folder: Path) -> dict[str, Any]:
@@ -137,7 +126,7 @@ def _card(labels: Sequence[Label], l2: float, metrics: dict[str, Any], files: di
             "max_length": MAX_LENGTH,
             "dim": 384,
         },
-        "head": {"kind": "linear"},
+        "members": [{"head": HEAD, "encoder": router_card.ENCODER}],
         "training": {
             "questions": len(labels),
             "rows_train": rows[TRAIN],

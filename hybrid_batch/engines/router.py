@@ -1,11 +1,11 @@
-"""The router on torch: a text encoder with a linear head.  The only importer of torch on the hot path.
+"""The router on torch: text encoders, each with one head or more.  The only importer of torch on the hot path.
 
 A score depends on the text alone, not on the texts around it: every batch has one of a few fixed shapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.core.routing import GRID
-from hybrid_batch.engines.router_card import ENCODER, HEAD, RouterCard, read_card
+from hybrid_batch.engines.head import MixtureHead, load_head
+from hybrid_batch.engines.router_card import Member, RouterCard, read_card
 
 __all__ = ["Encoder", "RouterScorer", "load_encoder", "load_router", "read_card"]
 
@@ -80,16 +81,27 @@ class Encoder:
 class RouterScorer:
     """A loaded router; :class:`hybrid_batch.engines.base.Scorer`."""
 
-    def __init__(self, card: RouterCard, encoder: Encoder, weight: np.ndarray, bias: float) -> None:
+    def __init__(
+        self, card: RouterCard, encoders: Mapping[str, Encoder], heads: Sequence[tuple[Member, MixtureHead]]
+    ) -> None:
         self.card = card
-        self._encoder = encoder
-        self._weight = weight
-        self._bias = bias
+        self._encoders = encoders
+        self._heads = heads
+        self._places = {name: place for place, name in enumerate(card.tasks)}
 
-    def score(self, texts: Sequence[str]) -> np.ndarray:
-        """P(small is good enough) for each text, float32 ``[len(texts)]`` in [0, 1], on a grid of one millionth."""
-        logits = self._encoder.embed(texts).astype(np.float64) @ self._weight + self._bias
-        return on_grid(1.0 / (1.0 + np.exp(-logits)))
+    def score(self, texts: Sequence[str], tasks: Sequence[str | None] | None = None) -> np.ndarray:
+        """P(small is good enough) for each text, float32 ``[len(texts)]`` in [0, 1], on a grid of one millionth.
+
+        ``tasks`` tells what is known of them; a task that the router was not trained with counts as unknown.
+        """
+        known = None if tasks is None else [self._places.get(task) if task else None for task in tasks]
+        total = np.zeros(len(texts))
+        for folder, encoder in self._encoders.items():
+            vectors = encoder.embed(texts)
+            for member, head in self._heads:
+                if member.encoder == folder:
+                    total += head.score(vectors, known if member.knows_tasks else None)
+        return on_grid(total / len(self._heads))
 
 
 def on_grid(scores: np.ndarray) -> np.ndarray:
@@ -104,11 +116,18 @@ def load_router(folder: Path, threads: int | None = None, device: str | None = N
     Raises ``ConfigError`` for a folder that is foreign, damaged or tampered with.
     """
     card = read_card(folder)
-    weight, bias = _load_head(folder / HEAD, card.dim)
-    encoder = load_encoder(folder / ENCODER, card.max_length, threads, device)
-    if encoder.dim != card.dim:
-        raise ConfigError(f"{folder / ENCODER}: its vectors have {encoder.dim} numbers, the card says {card.dim}")
-    return RouterScorer(card, encoder, weight, bias)
+    heads = [(member, load_head(folder / member.head, card.dim)) for member in card.members]
+    for member, head in heads:
+        if member.knows_tasks and head.parts != len(card.tasks):
+            raise ConfigError(f"{folder / member.head}: has {head.parts} parts, the card has {len(card.tasks)} tasks")
+    encoders = {
+        name: load_encoder(folder / name, card.max_length, threads, device)
+        for name in dict.fromkeys(member.encoder for member in card.members)
+    }
+    for name, encoder in encoders.items():
+        if encoder.dim != card.dim:
+            raise ConfigError(f"{folder / name}: its vectors have {encoder.dim} numbers, the card says {card.dim}")
+    return RouterScorer(card, encoders, heads)
 
 
 def load_encoder(folder: Path, max_length: int, threads: int | None = None, device: str | None = None) -> Encoder:
@@ -126,15 +145,3 @@ def load_encoder(folder: Path, max_length: int, threads: int | None = None, devi
     tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
     model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **safe)
     return Encoder(model.eval().to(chosen), tokenizer, max_length, chosen)
-
-
-def _load_head(path: Path, dim: int) -> tuple[np.ndarray, float]:
-    """Weight as float64 ``[dim]`` and bias."""
-    from safetensors.numpy import load_file
-
-    head = load_file(path)
-    shapes = {name: tensor.shape for name, tensor in head.items()}
-    expected = {"weight": (1, dim), "bias": (1,)}
-    if shapes != expected:
-        raise ConfigError(f"{path}: tensors are {shapes}, expected {expected}")
-    return head["weight"][0].astype(np.float64), float(head["bias"][0])

@@ -3,8 +3,11 @@
 An artefact of the format ``hybrid-batch-router/1`` is a folder::
 
     router.json          the card: format, training, honest metrics, SHA-256 and size of every other file
-    head.safetensors     weight [1, dim] and bias [1] of a linear head
-    encoder/             config.json, model.safetensors and tokenizer files of the text encoder
+    head.safetensors     gate and experts of a head (see :mod:`hybrid_batch.engines.head`); one for each member
+    encoder/             config.json, model.safetensors and tokenizer files of a text encoder; members may share one
+
+The card's ``members`` say which head sits on which encoder; the score is the mean of theirs.  ``calibrations.json``,
+which comes later, may lie beside them.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ from hybrid_batch.core.errors import ConfigError
 
 FORMAT = "hybrid-batch-router/1"
 CARD, HEAD, ENCODER = "router.json", "head.safetensors", "encoder"
-NEEDED = (HEAD, f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors", f"{ENCODER}/tokenizer.json")
+ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+ADDED_LATER = frozenset({"calibrations.json"})
+"""What may lie in the folder without being listed: it is bound to the card by the card's fingerprint."""
 _SUFFIXES = (".json", ".safetensors", ".txt")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -35,17 +40,31 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One of the routers whose scores are averaged: its head file and encoder folder, relative to the artefact.
+
+    ``knows_tasks`` says whether the parts of its head are the card's tasks.
+    """
+
+    head: str
+    encoder: str
+    knows_tasks: bool
+
+
+@dataclass(frozen=True)
 class RouterCard:
     """A valid card.  ``document`` is all of router.json; ``fingerprint`` (SHA-256) names the whole artefact,
 
-    because the card holds the hash of every other file.  ``dim`` is the encoder's width, ``max_length`` the number
-    of tokens it reads of a query.
+    because the card holds the hash of every other file.  ``dim`` is the encoders' width, ``max_length`` the number
+    of tokens they read of a query.  ``tasks`` are the tasks it was trained with, empty where there were none.
     """
 
     name: str
     label_kind: str
     dim: int
     max_length: int
+    members: tuple[Member, ...]
+    tasks: tuple[str, ...]
     files: Mapping[str, FileRecord]
     document: Mapping[str, Any]
     fingerprint: str
@@ -86,13 +105,15 @@ def _parse(content: bytes, where: str) -> RouterCard:
         raise ConfigError(f"{where}: format is {found!r}, expected {FORMAT!r}")
     _require(document, where, "encoder.pooling", "mean")
     _require(document, where, "encoder.normalize", True)
-    _require(document, where, "head.kind", "linear")
+    files = _files(document, where)
     return RouterCard(
         name=_typed(document, where, "name", str),
         label_kind=_typed(document, where, "label_kind", str),
         dim=_positive(document, where, "encoder.dim"),
         max_length=_positive(document, where, "encoder.max_length"),
-        files=_files(document, where),
+        members=_members(document, where, files),
+        tasks=_tasks(document, where),
+        files=files,
         document=document,
         fingerprint=hashlib.sha256(content).hexdigest(),
     )
@@ -100,10 +121,32 @@ def _parse(content: bytes, where: str) -> RouterCard:
 
 def _files(document: dict[str, Any], where: str) -> dict[str, FileRecord]:
     listed = _typed(document, where, "files", dict)
-    missing = [name for name in NEEDED if name not in listed]
-    if missing:
-        raise ConfigError(f"{where}: files lacks {', '.join(missing)}; needed are {', '.join(NEEDED)}")
     return {name: _file(name, record, where) for name, record in listed.items()}
+
+
+def _members(document: dict[str, Any], where: str, files: Mapping[str, FileRecord]) -> tuple[Member, ...]:
+    listed = _typed(document, where, "members", list)
+    if not listed:
+        raise ConfigError(f"{where}: members is empty, expected at least one")
+    return tuple(_member(value, f"{where}: members[{number}]", files) for number, value in enumerate(listed))
+
+
+def _member(value: Any, where: str, files: Mapping[str, FileRecord]) -> Member:
+    given = value if isinstance(value, dict) else {}
+    head, encoder = given.get("head"), given.get("encoder")
+    if not isinstance(head, str) or not isinstance(encoder, str):
+        raise ConfigError(f"{where} is {value!r}, expected head (a file) and encoder (a folder)")
+    needed = [head, *(f"{encoder}/{name}" for name in ENCODER_FILES)]
+    if missing := [name for name in needed if name not in files]:
+        raise ConfigError(f"{where}: files lacks {', '.join(missing)}; needed are {', '.join(needed)}")
+    return Member(head, encoder, given.get("parts") == "tasks")
+
+
+def _tasks(document: dict[str, Any], where: str) -> tuple[str, ...]:
+    found = document.get("tasks") or []
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ConfigError(f"{where}: tasks is {found!r}, expected a list of names")
+    return tuple(found)
 
 
 def _file(name: str, record: Any, where: str) -> FileRecord:
@@ -120,7 +163,7 @@ def _file(name: str, record: Any, where: str) -> FileRecord:
 
 def _check_files(folder: Path, card: RouterCard) -> None:
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    strange = sorted(present - set(card.files) - {CARD})
+    strange = sorted(present - set(card.files) - ADDED_LATER - {CARD})
     if strange:
         raise ConfigError(f"router {folder}: {strange[0]} is not listed in {CARD}; remove it")
     for name, expected in card.files.items():

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hybrid_batch.engines.router_card import CARD, FORMAT, NEEDED, file_record
+from hybrid_batch.engines.router_card import CARD, FORMAT, file_record
+
+NEEDED = ("head.safetensors", "encoder/config.json", "encoder/model.safetensors", "encoder/tokenizer.json")
+MEMBERS = [{"head": "head.safetensors", "encoder": "encoder"}]
 
 
 def make_paper_router(folder: Path) -> Path:
@@ -19,7 +22,7 @@ def make_paper_router(folder: Path) -> Path:
         "name": "paper",
         "label_kind": "det",
         "encoder": {"pooling": "mean", "normalize": True, "max_length": 128, "dim": 32},
-        "head": {"kind": "linear"},
+        "members": MEMBERS,
         "files": {name: {"sha256": record.sha256, "bytes": record.bytes} for name, record in records.items()},
     }
     (folder / CARD).write_text(json.dumps(card))

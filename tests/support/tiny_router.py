@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from hybrid_batch.demo.models import ensure_model
+from hybrid_batch.engines.head import linear_head, save_head
 from hybrid_batch.engines.router_card import CARD, ENCODER, FORMAT, HEAD, file_record
 
 DIM = 32
@@ -15,7 +16,6 @@ DIM = 32
 def make_tiny_router(folder: Path, seed: int = 0) -> Path:
     """Write the artefact to ``folder`` -> ``folder``.  Scores are meaningless, spread out and repeatable."""
     import torch
-    from safetensors.torch import save_file
     from transformers import BertConfig, BertModel
     from transformers.utils import logging
 
@@ -30,8 +30,7 @@ def make_tiny_router(folder: Path, seed: int = 0) -> Path:
         hidden_size=DIM, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, vocab_size=30522
     )
     BertModel(config).save_pretrained(encoder)
-    weight = torch.randn(1, DIM) * 8
-    save_file({"weight": weight, "bias": torch.zeros(1)}, folder / HEAD)
+    save_head(folder / HEAD, linear_head((torch.randn(1, DIM) * 8).numpy(), 0.0))
     (folder / CARD).write_text(json.dumps(_card(folder)))
     return folder
 
@@ -45,7 +44,7 @@ def _card(folder: Path) -> dict:
         "created": "2026-01-01",
         "label_kind": "det",
         "encoder": {"source": "random", "pooling": "mean", "normalize": True, "max_length": 128, "dim": DIM},
-        "head": {"kind": "linear"},
+        "members": [{"head": HEAD, "encoder": ENCODER}],
         "files": {name: {"sha256": record.sha256, "bytes": record.bytes} for name, record in records.items()},
         "pair": {"small": "none", "large": "none"},
         "training": {},

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from hybrid_batch.core.errors import ConfigError
-from hybrid_batch.engines.router_card import FORMAT, NEEDED, file_record, read_card
+from hybrid_batch.engines.router_card import FORMAT, file_record, read_card
+from tests.support.paper_router import MEMBERS, NEEDED
 
 
 def card_of(folder):
@@ -13,7 +14,7 @@ def card_of(folder):
         "name": "tiny",
         "label_kind": "det",
         "encoder": {"source": "here", "pooling": "mean", "normalize": True, "max_length": 256, "dim": 8},
-        "head": {"kind": "linear"},
+        "members": MEMBERS,
         "files": {name: {"sha256": record.sha256, "bytes": record.bytes} for name, record in files.items()},
     }
 
@@ -93,7 +94,9 @@ def test_a_foreign_card_is_refused(content, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"head": {"kind": "forest"}}, "head.kind is 'forest', allowed is 'linear'"),
+        ({"members": []}, "members is empty, expected at least one"),
+        ({"members": [{"head": "head.safetensors"}]}, "expected head (a file) and encoder (a folder)"),
+        ({"tasks": ["a", 1]}, "tasks is ['a', 1], expected a list of names"),
         ({"encoder": {"pooling": "cls", "normalize": True}}, "encoder.pooling is 'cls', allowed is 'mean'"),
         ({"encoder": {"pooling": "mean", "normalize": True, "dim": 0}}, "encoder.dim is 0"),
         ({"encoder": {"pooling": "mean", "normalize": True, "dim": 8, "max_length": "256"}}, "max_length is '256'"),
