@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
 from hybrid_batch.calibrations import CALIBRATIONS, lookup, stored
 from hybrid_batch.cli import app
+from hybrid_batch.engines.head import MixtureHead, save_head
 from hybrid_batch.engines.router import load_router
+from hybrid_batch.engines.router_card import CARD, HEAD, file_record
 from hybrid_batch.parquet import to_parquet
+from hybrid_batch.study.subject import prepare
 from hybrid_batch.tables import LABELS
-from tests.support.tiny_router import make_tiny_router
+from tests.support.studies import quiet
+from tests.support.tiny_router import DIM, make_tiny_router
 
 ROWS = 300
 PROMPTS = [f"How many days are there in month {number} of the year {1900 + number}?" for number in range(ROWS)]
@@ -54,8 +61,6 @@ def write(path: Path, small: np.ndarray, large: np.ndarray) -> None:
         }
         for number, prompt in enumerate(PROMPTS)
     ]
-    import pyarrow as pa
-
     path.write_bytes(to_parquet(pa.Table.from_pylist(rows, schema=LABELS)))
 
 
@@ -87,9 +92,6 @@ def test_evaluate_prints_and_writes_what_it_found(router: Path, labels: Path, tm
 
 
 def test_the_scores_are_those_of_the_nightly_job(router: Path, labels: Path, scores: np.ndarray):
-    from hybrid_batch.study.subject import prepare
-    from tests.support.studies import quiet
-
     assert np.array_equal(prepare(str(router), str(labels), quiet()).scores, scores)
 
 
@@ -154,6 +156,36 @@ def test_wrong_options_are_told_in_one_sentence(router: Path, labels: Path, argu
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.fixture
+def task_router(router: Path, tmp_path: Path) -> Path:
+    """A router that knows nothing but the task: odd questions go to small."""
+    folder = tmp_path / "router"
+    shutil.copytree(router, folder, ignore=shutil.ignore_patterns(CALIBRATIONS))
+    nothing = np.zeros((2, DIM))
+    save_head(folder / HEAD, MixtureHead(nothing, np.zeros(2), nothing, np.array([-2.0, 2.0])))
+    card = json.loads((folder / CARD).read_text())
+    card["tasks"], card["members"][0]["parts"] = ["even", "odd"], "tasks"
+    card["files"][HEAD] = asdict(file_record(folder / HEAD))
+    (folder / CARD).write_text(json.dumps(card))
+    return folder
+
+
+def test_a_router_is_told_the_tasks_unless_the_job_will_not_tell_them(task_router: Path, labels: Path):
+    told = prepare(str(task_router), str(labels), quiet())
+    assert told.with_tasks
+    assert np.allclose(told.scores, np.where(np.arange(ROWS) % 2, 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))), atol=1e-6)
+    alone = prepare(str(task_router), str(labels), quiet(), tasks=False)
+    assert (alone.with_tasks, set(alone.scores)) == (False, {0.5})
+    for options, expected in (((), True), (("--no-tasks",), False)):
+        result = call("calibrate", task_router, labels, "--max-drop", 20, *options)
+        assert result.exit_code == 0, result.output
+        assert stored(str(task_router))[-1].with_tasks is expected
+
+
+def test_a_router_that_reads_no_task_is_told_none(router: Path, labels: Path):
+    assert not prepare(str(router), str(labels), quiet()).with_tasks
 
 
 def test_what_is_no_router_is_told(labels: Path, tmp_path: Path):
