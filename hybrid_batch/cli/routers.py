@@ -42,7 +42,7 @@ def evaluate(
     label_kind: Annotated[
         str | None,
         typer.Option(
-            "--label-kind", metavar="K", help="det, prob, trans or win [default: what the router was trained for]."
+            "--label-kind", metavar="K", help="det, prob, trans or gain [default: what the router was trained for]."
         ),
     ] = None,
     resamples: Resamples = 1000,

@@ -6,8 +6,8 @@ Three labels are the paper's, the fourth is ours:
 - ``det`` (section 3.1): 1 if the small model's first answer is at least as good as the large one's.
 - ``prob`` (section 3.2): Pr[H >= 0] over all pairs of answers.
 - ``trans`` (section 3.3): Pr[H >= -t*] with the t* that spreads the labels most.
-- ``win``: Pr[H > 0] + Pr[H = 0] / 2.  It tells a query that the small model wins from one where both are as good,
-  so the most is gained first.
+- ``gain``: (1 + E[H]) / 2, for qualities in [0, 1].  It tells a query that the small model wins from one where both are
+  as good, and much lost from little, so that the most is gained first and the most is lost last.
 
 An answer without a quality (NaN) is left out of all of them, here and nowhere else.
 """
@@ -24,8 +24,8 @@ import numpy as np
 DET: Final = "det"
 PROB: Final = "prob"
 TRANS: Final = "trans"
-WIN: Final = "win"
-LABEL_KINDS: Final = (DET, PROB, TRANS, WIN)
+GAIN: Final = "gain"
+LABEL_KINDS: Final = (DET, PROB, TRANS, GAIN)
 
 _ROWS_AT_ONCE: Final = 4096
 
@@ -124,9 +124,15 @@ def trans_labels(q: Qualities, t: float) -> np.ndarray:
     return _over_pairs(q, lambda gaps: (gaps >= -t).astype(np.float64))
 
 
-def win_labels(q: Qualities) -> np.ndarray:
-    """Pr[H > 0] + Pr[H = 0] / 2 over all pairs of answers, float64 ``[n]``."""
-    return _over_pairs(q, lambda gaps: (1.0 + np.sign(gaps)) / 2)
+def gain_labels(q: Qualities) -> np.ndarray:
+    """(1 + E[H] / s) / 2, float64 ``[n]``: 0.5 where both models are as good.
+
+    s is 1 for qualities in [0, 1]; others are brought to [-1, 1] by the largest gap between two answers to one query.
+    """
+    values = np.concatenate([q.small.ravel(), q.large.ravel()])
+    inside = not ((values < 0) | (values > 1)).any()
+    scale = 1.0 if inside or not len(q) else float(np.nanmax(np.abs(_pair_gaps(q))))
+    return (1.0 + q.gap / (scale or 1.0)) / 2
 
 
 def find_t_star(q: Qualities, candidates: int = 500) -> TStar:
@@ -190,4 +196,4 @@ def _padded(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
     return values
 
 
-_MAKERS: Mapping[str, Callable[[Qualities], np.ndarray]] = {DET: det_labels, PROB: prob_labels, WIN: win_labels}
+_MAKERS: Mapping[str, Callable[[Qualities], np.ndarray]] = {DET: det_labels, PROB: prob_labels, GAIN: gain_labels}

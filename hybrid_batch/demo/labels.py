@@ -78,6 +78,24 @@ def read_labels(path: Path = LABELS) -> list[Label]:
     return labels
 
 
+def write_labels_of(path: Path, split: str) -> int:
+    """The collected labels of ``split`` as a labels table in JSON lines -> rows."""
+    prompts = {question.query_id: question.prompt for question in all_questions()}
+    rows = [
+        {
+            "query_id": label.query_id,
+            "prompt": prompts[label.query_id],
+            "task": label.task,
+            "q_small": [label.q_small],
+            "q_large": [label.q_large],
+        }
+        for label in read_labels()
+        if label.split == split
+    ]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return len(rows)
+
+
 def prompt_hash(question: Question) -> str:
     """Hash of the prompt's wording, as hex."""
     return str(xxhash.xxh3_64_hexdigest(question.prompt.encode()))

@@ -9,18 +9,21 @@ from pathlib import Path
 
 from hybrid_batch.core.errors import HybridBatchError
 from hybrid_batch.demo.artefact import assemble_router
+from hybrid_batch.demo.labels import write_labels_of
 from hybrid_batch.demo.models import ensure_all
-from hybrid_batch.demo.questions import HELDOUT, write_answers, write_questions
+from hybrid_batch.demo.questions import HELDOUT, TRAIN, write_answers, write_questions
 
 
 def prepare(out: Path, cache: Path | None = None) -> None:
-    """Models and router into the cache, held-out questions and their answers into ``out``."""
+    """Models and router into the cache, held-out questions, their answers and labels of all into ``out``."""
     for name, folder in ensure_all(cache).items():
         print(f"{name}: {folder}")
     print(f"router: {assemble_router(cache)}")
     rows = write_questions(out / "questions.jsonl", HELDOUT)
     write_answers(out / "answers.jsonl", HELDOUT)
     print(f"questions: {out / 'questions.jsonl'} ({rows} rows)")
+    for split in (TRAIN, HELDOUT):
+        write_labels_of(out / f"labels-{split}.jsonl", split)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

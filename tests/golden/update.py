@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from hybrid_batch.config import load_config
+from hybrid_batch.config.training import load_train_config
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent
@@ -26,6 +27,9 @@ def conf_files() -> list[Path]:
 
 def resolved(file: Path) -> str:
     """``file`` with every default and variable filled in, as text that a person can compare."""
+    if file.stem.endswith("-train"):
+        trained = load_train_config(file, [], ENVIRONMENT).model_dump(mode="json")
+        return json.dumps(trained, indent=2, ensure_ascii=False) + "\n"
     config = load_config(file, [DATE], ENVIRONMENT)
     return json.dumps(config.redacted(), indent=2, ensure_ascii=False) + "\n"
 
