@@ -75,13 +75,16 @@ def calibrate(subject: Subject, goal: Goal, by: str | None = None, quality: Rang
     ``by`` is what the nightly job calls the column of the task.  Each group's promise is its own: it holds with the
     given confidence for that group, and a group whose rows cannot keep it goes to large as a whole.  The threshold
     over all groups is no help there: it promises a mean in which one group may lose what another wins.
-    Raises ``InputError`` for rows that trained the router and for labels without tasks.
+    Raises ``InputError`` for rows that trained the router and for labels without tasks, ``ConfigError`` for groups
+    without a promise.
     """
     if MAX_DROP in goal and subject.seen_in_training:
         raise InputError(
             f"{subject.labels.source}: these rows trained the router, so its scores are too good on them and a promise "
             "made from them would not hold; calibrate on rows that it has not seen"
         )
+    if by is not None and MAX_DROP not in goal:
+        raise ConfigError(f"--by {by} goes with --max-drop: a share or a budget is one for all queries")
     parts = {"": subject} if by is None else subject.by_task()
     if not parts:
         raise InputError(f"{subject.labels.source}: no row has a task, so there are no groups for --by {by}")

@@ -115,6 +115,12 @@ def test_groups_need_tasks(made: Subject):
         calibrate(nameless, GOAL, "task")
 
 
+def test_a_share_for_each_group_is_refused(made: Subject):
+    for goal in (share(0.4), BUDGET):
+        with pytest.raises(ConfigError, match="--by task goes with --max-drop"):
+            calibrate(made, goal, "task")
+
+
 def test_rows_that_trained_the_router_make_no_promise(made: Subject, tmp_path: Path):
     trained = subject(tmp_path, made.labels, made.scores, training={"labels": made.labels.fingerprint})
     assert trained.seen_in_training
