@@ -17,7 +17,9 @@ def calibration_view(record: Record, paper: Mapping[str, Threshold]) -> Renderab
     promised = MAX_DROP in record.goal
     parts: list[RenderableType] = [Text(_goal(record), style="bold"), Text(), _table(record, paper)]
     if paper:
-        sentence = "Grid search: the paper's way (section 4.5). It allows the drop on these rows and promises nothing."
+        sentence = (
+            "Grid: the paper's grid search (section 4.5) allows the drop on these very rows. It promises nothing."
+        )
         parts += [Text(), Text(sentence, style="dim")]
     if promised and (failed := list(_failed(record))):
         parts += [Text(), *failed]
@@ -39,7 +41,7 @@ def _goal(record: Record) -> str:
 
 def _table(record: Record, paper: Mapping[str, Threshold]) -> RenderableType:
     bounded = MAX_DROP in record.goal
-    searched = ("Grid search:\nto small", "\ndrop") if paper else ()
+    searched = ("Grid:\nto small", "Grid:\ndrop") if paper else ()
     columns = ("Rows", "Threshold", "To small", "Drop", *(("Drop\nat most",) if bounded else ()), *searched)
     table = figures_table(record.by.capitalize() if record.by else "", *columns)
     for name, part in (record.groups if record.by else {"": record.overall}).items():

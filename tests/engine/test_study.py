@@ -103,7 +103,7 @@ def test_calibrate_stores_what_a_job_looks_up_and_the_router_still_loads(router:
     assert record.kept
     assert f"{record.overall.threshold:.6f}" in result.stdout
     assert "policy: {max_drop_pct: 5.0, confidence: 0.95}" in result.stdout
-    assert "Grid search" in result.stdout
+    assert "grid search" in result.stdout
 
 
 def test_a_dry_run_stores_nothing(router: Path, labels: Path):
