@@ -94,7 +94,7 @@ def advice(kind: str, router: str, labels: str) -> str:
     """What to do next, after a verdict of ``kind``."""
     calibrate = f"hybrid-batch calibrate {router} {labels} --max-drop 1.0"
     if kind == RETRAIN:
-        return f"Train a router on {labels}; `init_from: {router}` in its configuration starts from this one."
+        return f"Next: train a router for the new pair, hybrid-batch train with labels.path: {labels}"
     if kind == RECALIBRATE:
         return f"Thresholds of the old pair do not hold. Next: {calibrate}"
     return f"Thresholds and shares may stay. A promise is made for one pair, so for a promise: {calibrate}"

@@ -100,7 +100,7 @@ def test_the_words_of_the_verdict(made: Subject):
     assert "gaps of both pairs" not in text
     assert f"over {ROWS} queries" in text
     assert "random" in text
-    for kind, said in ((REUSE, "may stay"), (RECALIBRATE, "do not hold"), (RETRAIN, "init_from: r")):
+    for kind, said in ((REUSE, "may stay"), (RECALIBRATE, "do not hold"), (RETRAIN, "labels.path: l")):
         assert said in advice(kind, "r", "l")
 
 
