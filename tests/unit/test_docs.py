@@ -81,10 +81,13 @@ def test_commands_exist(name: str):
 
 
 def _require_command(words: list[str], name: str) -> None:
-    commands: Any = typer.main.get_command(app)
-    assert words[0] in commands.commands, f"{name}: hybrid-batch {words[0]}"
-    known = {option for param in commands.commands[words[0]].params for option in param.opts}
-    for word in words[1:]:
+    command: Any = typer.main.get_command(app)
+    words = [word.strip("[]") for word in words]
+    while hasattr(command, "commands"):
+        assert words[0] in command.commands, f"{name}: hybrid-batch ... {words[0]}"
+        command, words = command.commands[words[0]], words[1:]
+    known = {option for param in command.params for option in param.opts}
+    for word in words:
         assert not word.startswith("--") or word in known, f"{name}: hybrid-batch {' '.join(words)}"
 
 
