@@ -12,11 +12,10 @@ from typing import Any
 from hybrid_batch import __version__
 from hybrid_batch.config import JobConfig
 from hybrid_batch.config.tiers import EndpointTier, ServerTier
-from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.core.fingerprint import Plain
-from hybrid_batch.engines.router_card import read_card
+from hybrid_batch.promise import policy_of, router_fingerprint
 from hybrid_batch.spark.source import InputPlan
-from hybrid_batch.storage import join, normalise, open_store
+from hybrid_batch.storage import normalise
 
 ANSWERS_VERSION = 1
 """Raised when this package would answer the same configuration differently."""
@@ -40,23 +39,11 @@ def identity_of(config: JobConfig, source: InputPlan) -> dict[str, Plain]:
         "limit": spec.limit,
         "max_prompt_bytes": spec.max_prompt_bytes,
         "router": router_fingerprint(config.router.path),
-        "policy": asdict(config.policy.to_policy()),
+        "policy": asdict(policy_of(config)),
         "prompt": config.prompt.model_dump(mode="json"),
         "sampling": asdict(config.sampling.to_sampling()),
         "tiers": {name: _tier(tier) for name, tier in config.tiers.by_name().items()},
     }
-
-
-def router_fingerprint(path: str) -> str:
-    """Fingerprint of the router's card, which lists the SHA-256 of every file of the artefact.
-
-    Raises ``ConfigError`` if there is no card, or one that this version cannot read.
-    """
-    folder = normalise(path)
-    card = open_store(folder).read_if_present(join(folder, "router.json"))
-    if card is None:
-        raise ConfigError(f"router.path: {folder} holds no router.json; it must be the folder of a trained router")
-    return read_card(card).fingerprint
 
 
 def versions() -> dict[str, str]:

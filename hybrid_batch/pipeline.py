@@ -22,10 +22,11 @@ from hybrid_batch.core.plan import Plan, run_id
 from hybrid_batch.core.progress import Observer
 from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import REJECTED, decide
-from hybrid_batch.identity import identity_of, router_fingerprint, versions
+from hybrid_batch.identity import identity_of, versions
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import RunOutcome, RunStatus
 from hybrid_batch.preflight import require_ready
+from hybrid_batch.promise import policy_of, router_fingerprint
 from hybrid_batch.spark import jobs, tasks
 from hybrid_batch.spark.session import local_slots, spark_session, submitted
 from hybrid_batch.spark.source import InputPlan, plan_input
@@ -222,7 +223,7 @@ def _route(spark: SparkSession, job: Job, parts: Sequence[int]) -> Routing:
 
 def _decide(spark: SparkSession, job: Job, parts: Sequence[int]) -> Routing:
     histogram = jobs.count_scores(spark, job.layout, parts)
-    decision = decide(job.config.policy.to_policy(), histogram)
+    decision = decide(policy_of(job.config), histogram)
     ranges = jobs.place_shards(spark, job.layout, parts, decision, job.plan.shard_rows)
     return Routing(decision, ranges, histogram.coarse())
 

@@ -126,7 +126,9 @@ def _router(config: JobConfig) -> Iterator[Finding]:
 
 def _policy(config: JobConfig) -> Iterator[Finding]:
     policy = config.policy
-    if policy.small_share in (0, 1):
+    if policy.max_drop_pct is not None:
+        yield _promise(config)
+    elif policy.small_share in (0, 1):
         tier = "small" if policy.small_share else "large"
         yield Finding(WARN, "policy.small_share", f"{policy.small_share:g}: every query goes to the {tier} model")
     elif policy.threshold == 0:
@@ -135,6 +137,24 @@ def _policy(config: JobConfig) -> Iterator[Finding]:
         yield Finding(WARN, "policy.threshold", "1: only a score of exactly 1 goes to the small model")
     else:
         yield Finding(OK, "policy", "splits the queries between both tiers")
+
+
+def _promise(config: JobConfig) -> Finding:
+    from hybrid_batch.calibrations import command, told
+    from hybrid_batch.core.errors import ConfigError
+    from hybrid_batch.promise import calibration_of
+
+    try:
+        record = calibration_of(config)
+    except ConfigError as error:
+        return Finding(ERROR, "policy.max_drop_pct", str(error))
+    if not record.kept:
+        again = command(config.router.path, record.goal)
+        message = f"{told(record.goal)} could not be promised: every query goes to large; with more labels: {again}"
+        return Finding(WARN, "policy.max_drop_pct", message)
+    found = record.overall
+    message = f"{told(record.goal)}, calibrated on {record.rows:,} queries: threshold {found.threshold:.6f}"
+    return Finding(OK, "policy.max_drop_pct", f"{message}, about {found.share:.0%} to small")
 
 
 def _tiers(config: JobConfig) -> Iterator[Finding]:

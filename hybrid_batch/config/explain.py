@@ -41,6 +41,9 @@ def _input(section: InputSection) -> str:
 def _policy(section: PolicySection) -> str:
     if section.threshold is not None:
         return f"scores of at least {section.threshold:g} go to small, all others to large"
+    if section.max_drop_pct is not None:
+        sure = f"with {section.confidence * 100:g} % confidence"
+        return f"at most {section.max_drop_pct:g} % of the large model's quality is lost, {sure}, as calibrated"
     percent = (section.small_share or 0) * 100
     return f"the {percent:g} % of the queries with the highest scores go to small, all others to large"
 

@@ -124,17 +124,20 @@ class PolicySection(Section):
     threshold: Annotated[Share | None, Field(description=SHARE)] = None
     small_share: Annotated[Share | None, Field(description=SHARE)] = None
 
+    max_drop_pct: Annotated[Number | None, Field(gt=0, lt=100, description="a percent above 0 and below 100")] = None
+    confidence: Annotated[Number, Field(gt=0, lt=1, description="a number above 0 and below 1")] = 0.95
+
     @model_validator(mode="after")
     def _one_of(self) -> PolicySection:
-        if (self.threshold is None) == (self.small_share is None):
-            raise ValueError("give exactly one of threshold (0 to 1) and small_share (0 to 1)")
+        if sum(value is not None for value in (self.threshold, self.small_share, self.max_drop_pct)) != 1:
+            raise ValueError("give exactly one of threshold (0 to 1), small_share (0 to 1) and max_drop_pct (percent)")
         return self
 
-    def to_policy(self) -> Policy:
+    def to_policy(self) -> Policy | None:
+        """The policy; None for a promise, whose threshold is kept beside the router."""
         if self.threshold is not None:
             return ThresholdPolicy(self.threshold)
-        assert self.small_share is not None
-        return SmallSharePolicy(self.small_share)
+        return None if self.small_share is None else SmallSharePolicy(self.small_share)
 
 
 class PromptSection(Section):

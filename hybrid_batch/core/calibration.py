@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -34,6 +33,7 @@ STEPS: Final = 100
 """Candidate thresholds: one for each of these steps of share."""
 METHOD: Final = "learn-then-test"
 _FINE_STEPS: Final = 1000
+_MOST_ROWS: Final = 200_000
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,8 @@ class _Tests:
         right_small, right_large = drawn[0] < small[order], drawn[1] < large[order]
         self._micros = sample.micros[order]
         self._lost, self._won = right_large & ~right_small, right_small & ~right_large
-        self._unit = _large_quality(int(right_large.sum()), len(q), quality_range)
+        self._right, self._range = int(right_large.sum()), quality_range
+        self._unit = _large_quality(self._right, len(q), quality_range)
 
     def proved(self, chain: Sequence[int], promise: Promise) -> Iterator[int]:
         """Thresholds of ``chain`` until the first that cannot be proved."""
@@ -198,17 +199,26 @@ class _Tests:
         return high
 
     def rows_needed(self, chain: Sequence[int], promise: Promise) -> int | None:
-        """Rows with which the start of ``chain`` would be proved, if they were like these; None if no number would."""
-        if not chain:
+        """Rows with which the start of ``chain`` would be proved, if they were like these.
+
+        None where no number would do, or more than :data:`_MOST_ROWS`.
+        """
+        rows = len(self._micros)
+        low, high = 1.0, _MOST_ROWS / max(rows, 1)
+        if not chain or not self._proved_with(high, chain[0], promise):
             return None
-        small = self._micros >= chain[0]
-        loss = (self._lost & small).astype(np.float64) - (self._won & small)
-        room = promise.max_drop_pct / 100.0 * self._unit - loss.mean()
-        alpha = 1.0 - promise.confidence - 2 * NUISANCE_ALPHA
-        if room <= 0 or alpha <= 0:
-            return None
-        deviations = NormalDist().inv_cdf(1.0 - alpha)
-        return max(len(loss) + 1, math.ceil((deviations * loss.std() / room) ** 2))
+        while high / low > 1.02:
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if self._proved_with(middle, chain[0], promise) else (middle, high)
+        return math.ceil(rows * high)
+
+    def _proved_with(self, factor: float, tau: int, promise: Promise) -> bool:
+        """Whether ``factor`` times as many rows, in the same proportions, would prove ``tau``."""
+        small = self._micros >= tau
+        counts = ((self._lost & small).sum(), (self._won & small).sum(), self._right, len(small))
+        lost, won, right, rows = (round(factor * int(count)) for count in counts)
+        allowed = promise.max_drop_pct / 100.0 * _large_quality(right, rows, self._range)
+        return p_value(lost, won, rows, allowed) + NUISANCE_ALPHA <= 1.0 - promise.confidence
 
     def _p_value(self, tau: int, max_drop_pct: float) -> float:
         small = self._micros >= tau

@@ -55,8 +55,16 @@ PRICE = 'allowed is a decimal of at least 0 in quotes ("1.20"), or a whole numbe
         ("policy.threshold", -0.1, f"policy.threshold: -0.1 is not allowed; {SHARE}"),
         ("policy.threshold", True, f"policy.threshold: True is not allowed; {SHARE}"),
         ("policy.threshold", float("nan"), f"policy.threshold: nan is not allowed; {SHARE}"),
-        ("policy.small_share", 0.4, "policy: give exactly one of threshold (0 to 1) and small_share (0 to 1)"),
-        ("policy", {}, "policy: give exactly one of threshold (0 to 1) and small_share (0 to 1)"),
+        (
+            "policy.small_share",
+            0.4,
+            "policy: give exactly one of threshold (0 to 1), small_share (0 to 1) and max_drop_pct (percent)",
+        ),
+        (
+            "policy",
+            {},
+            "policy: give exactly one of threshold (0 to 1), small_share (0 to 1) and max_drop_pct (percent)",
+        ),
         ("policy", MISSING, "policy: is required; allowed is a mapping with threshold, small_share"),
         ("policy", 3, "policy: 3 is not allowed; allowed is a mapping with threshold, small_share"),
         ("run", MISSING, "run: is required; allowed is a mapping with name, output, date, log_dir, max_error_rate"),

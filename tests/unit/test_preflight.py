@@ -166,3 +166,29 @@ def test_where_executors_run(document: dict[str, Any]) -> None:
 
 def test_sizes_are_readable() -> None:
     assert [readable_bytes(size) for size in (0, 999, 1_000, 1_319_000)] == ["0 bytes", "999 bytes", "1.0 kB", "1.3 MB"]
+
+
+def test_a_promise_takes_the_threshold_that_was_calibrated_for_it(document: dict[str, Any]) -> None:
+    from hybrid_batch.calibrations import ALL_TO_LARGE, Record, Threshold, store
+    from hybrid_batch.promise import policy_of, router_fingerprint
+
+    document["policy"] = {"max_drop_pct": 1.0}
+    config = parse_config(document)
+    path = config.router.path
+    [finding] = [one for one in preflight(config) if one.field == "policy.max_drop_pct"]
+    assert finding.level == "error"
+    assert f"hybrid-batch calibrate {path} LABELS --max-drop 1 --confidence 0.95" in finding.message
+
+    def calibrated(threshold: Threshold) -> None:
+        goal = {"max_drop_pct": 1.0, "confidence": 0.95}
+        fixed = {"labels": "l", "labels_source": "l", "rows": 500, "method": "m", "created": "now"}
+        store(path, Record(goal=goal, router=router_fingerprint(path), overall=threshold, **fixed))
+
+    calibrated(Threshold(612_345, rows=500, share=0.3, drop_pct=0.2, upper_drop_pct=0.9))
+    [finding] = [one for one in preflight(config) if one.field == "policy.max_drop_pct"]
+    assert (finding.level, policy_of(config).threshold) == ("ok", 0.612345)  # type: ignore[union-attr]
+    assert "calibrated on 500 queries: threshold 0.612345, about 30% to small" in finding.message
+    calibrated(Threshold(ALL_TO_LARGE, rows=500, share=0.0, drop_pct=0.0, kept=False, rows_needed=900))
+    [finding] = [one for one in preflight(config) if one.field == "policy.max_drop_pct"]
+    assert (finding.level, policy_of(config).threshold > 1) == ("warn", True)  # type: ignore[union-attr]
+    assert "could not be promised: every query goes to large" in finding.message
