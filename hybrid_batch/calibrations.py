@@ -180,10 +180,10 @@ def _missing(router_url: str, fingerprint: str, wanted: Goal, by: str | None, re
 
 def _other_scores(router_url: str, record: Record) -> str:
     """With and without tasks a router gives other scores, so a threshold for the ones is none for the others."""
-    was, option = ("with", " --no-tasks") if record.with_tasks else ("without", "")
+    was, option = ("with", "") if record.with_tasks else ("without", " --tasks")
     return (
         f"router {router_url} was calibrated for {told(record.goal, record.by)} {was} the tasks of the queries, "
-        f"and the job runs the other way; set or remove router.task_column, or calibrate with\n"
+        f"and the job runs the other way; calibrate with\n"
         f"  {command(router_url, record.goal, record.by)}{option}"
     )
 

@@ -24,7 +24,7 @@ Labels = Annotated[
 Resamples = Annotated[int, typer.Option("--resamples", metavar="N", min=10, help="Bootstrap samples for intervals.")]
 Tasks = Annotated[
     bool,
-    typer.Option("--tasks/--no-tasks", help="Tell the router the tasks, as a job with router.task_column does."),
+    typer.Option("--tasks/--no-tasks", help="Tell the router the tasks of the labels; a job does not."),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the bootstrap.")]
 
@@ -48,7 +48,7 @@ def evaluate(
     resamples: Resamples = 1000,
     seed: Seed = 0,
     by_task: Annotated[bool, typer.Option("--by-task/--no-by-task", help="Figures for each task, too.")] = True,
-    tasks: Tasks = True,
+    tasks: Tasks = False,
 ) -> None:
     """Say how good a router is on labelled queries, as a table, as Parquet and as a picture."""
     with errors_told():
@@ -93,13 +93,15 @@ def calibrate(
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="COLUMN", help="A promise for each task; COLUMN is its name in the job's input."),
+        typer.Option(
+            "--by", metavar="COLUMN", help="A promise for each task of the labels; kept, and not used by jobs."
+        ),
     ] = None,
     quality_range: Annotated[
         tuple[float, float],
         typer.Option("--quality-range", metavar="LO HI", help="The lowest and the highest quality that can occur."),
     ] = (0.0, 1.0),
-    tasks: Tasks = True,
+    tasks: Tasks = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Store nothing.")] = False,
 ) -> None:
     """Find the threshold that keeps a promise, and keep it beside the router for jobs that make that promise."""
@@ -136,7 +138,7 @@ def transfer_check(
     ] = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
-    tasks: Tasks = True,
+    tasks: Tasks = False,
 ) -> None:
     """Say whether a router serves another pair of models: reuse it, calibrate it again, or train another."""
     with errors_told():

@@ -30,8 +30,9 @@ def usage(record: Record) -> str:
     """The policy of a job that uses ``record``, as YAML on one line."""
     if MAX_DROP not in record.goal:
         return f"policy: {{threshold: {record.overall.threshold:.6f}}}"
-    by = f", by: {record.by}" if record.by else ""
-    return f"policy: {{max_drop_pct: {record.goal[MAX_DROP]}, confidence: {record.goal[CONFIDENCE]}{by}}}"
+    if record.by:
+        return "one threshold for all queries; promises for each group are kept for other programs"
+    return f"policy: {{max_drop_pct: {record.goal[MAX_DROP]}, confidence: {record.goal[CONFIDENCE]}}}"
 
 
 def _goal(record: Record) -> str:

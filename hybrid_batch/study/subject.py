@@ -28,7 +28,7 @@ _CHUNK: Final = 256
 class Subject:
     """A router at ``url`` with its card, ``labels`` of n queries, and their ``scores``, float64 ``[n]`` in [0, 1].
 
-    ``with_tasks`` says whether the router was told the task of each query, as a job with ``router.task_column`` does.
+    ``with_tasks`` says whether the router was told the task of each query; a job does not tell it.
     """
 
     url: str

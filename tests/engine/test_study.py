@@ -178,7 +178,7 @@ def test_a_router_is_told_the_tasks_unless_the_job_will_not_tell_them(task_route
     assert np.allclose(told.scores, np.where(np.arange(ROWS) % 2, 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))), atol=1e-6)
     alone = prepare(str(task_router), str(labels), quiet(), tasks=False)
     assert (alone.with_tasks, set(alone.scores)) == (False, {0.5})
-    for options, expected in (((), True), (("--no-tasks",), False)):
+    for options, expected in (((), False), (("--tasks",), True)):
         result = call("calibrate", task_router, labels, "--max-drop", 20, *options)
         assert result.exit_code == 0, result.output
         assert stored(str(task_router))[-1].with_tasks is expected

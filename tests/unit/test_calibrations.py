@@ -77,7 +77,7 @@ def test_a_looser_promise_does_not_stand_for_a_stricter_one(tmp_path: Path):
 
 
 def test_a_threshold_for_scores_with_tasks_is_none_for_scores_without(tmp_path: Path):
-    for told, option in ((True, " --no-tasks"), (False, "")):
+    for told, option in ((True, ""), (False, " --tasks")):
         record = replace(RECORD, with_tasks=told)
         store(str(tmp_path), record)
         assert lookup(str(tmp_path), "aa", 1.0, 0.95, with_tasks=told) == record
