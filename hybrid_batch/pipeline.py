@@ -7,20 +7,17 @@ it finished are therefore the same call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_batch import accounting, watch
+from hybrid_batch.answering import Job, answer, models, prices, session
 from hybrid_batch.config import JobConfig
 from hybrid_batch.core.errors import RowErrorRateError
 from hybrid_batch.core.fingerprint import fingerprint
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.plan import Plan, run_id
 from hybrid_batch.core.progress import Observer
-from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import REJECTED, decide
 from hybrid_batch.identity import identity_of, versions
 from hybrid_batch.ledger import Ledger, Routing
@@ -28,34 +25,15 @@ from hybrid_batch.outcome import RunOutcome, RunStatus
 from hybrid_batch.preflight import require_ready
 from hybrid_batch.promise import policy_of, router_fingerprint
 from hybrid_batch.spark import jobs, tasks
-from hybrid_batch.spark.session import local_slots, spark_session, submitted
+from hybrid_batch.spark.session import local_slots, submitted
 from hybrid_batch.spark.source import InputPlan, plan_input
 from hybrid_batch.status import status
-from hybrid_batch.storage import is_remote, join, normalise
+from hybrid_batch.storage import normalise
 
-__all__ = ["Job", "check_error_rate", "dry_run", "run", "run_part", "status"]
+__all__ = ["check_error_rate", "dry_run", "run", "run_part", "status"]
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-
-@dataclass(frozen=True)
-class Job:
-    """One start of a run: what was asked for, what is there, who watches."""
-
-    config: JobConfig
-    source: InputPlan
-    plan: Plan
-    ledger: Ledger
-    observer: Observer
-
-    @property
-    def layout(self) -> RunLayout:
-        return self.ledger.layout
-
-    @property
-    def log_folder(self) -> Path:
-        return log_folder(self.config, self.layout)
 
 
 def run(config: JobConfig, observer: Observer) -> RunOutcome:
@@ -70,7 +48,7 @@ def run(config: JobConfig, observer: Observer) -> RunOutcome:
     if (manifest := ledger.manifest()) is not None:
         return accounting.finished_outcome(ledger, manifest)
     job = _begin(config, source, plan, ledger, observer)
-    with _session(job) as spark:
+    with session(job) as spark:
         routing = _answer(spark, job, at_most=None)
         return accounting.account(spark, ledger, job.plan, routing, models(config), prices(config))
 
@@ -85,12 +63,12 @@ def run_part(config: JobConfig, observer: Observer, shards: int) -> RunStatus:
     ledger = Ledger(RunLayout.of(normalise(config.run.output), plan.run_id))
     if ledger.manifest() is None:
         job = _begin(config, source, plan, ledger, observer)
-        with _session(job) as spark:
+        with session(job) as spark:
             _answer(spark, job, at_most=shards)
     return status(ledger.layout.root)
 
 
-def _begin(config: JobConfig, source: InputPlan, plan: Plan, ledger: Ledger, observer: Observer) -> Job:
+def _begin(config: JobConfig, source: InputPlan, plan: Plan, ledger: Ledger, observer: Observer) -> Job[JobConfig]:
     """Look at everything that can fail before a model is loaded, then commit the plan."""
     _require_ready(config, source, observer)
     job = Job(config, source, ledger.commit_plan(plan), ledger, observer)
@@ -103,16 +81,6 @@ def _begin(config: JobConfig, source: InputPlan, plan: Plan, ledger: Ledger, obs
 def _require_ready(config: JobConfig, source: InputPlan, observer: Observer) -> None:
     for finding in require_ready(config, source):
         observer.note(f"note: {finding.field}: {finding.message}")
-
-
-def _session(job: Job) -> AbstractContextManager[SparkSession]:
-    spark = job.config.spark
-    return spark_session(
-        app_name=f"{spark.app_name} {job.plan.run_id}",
-        master=spark.master,
-        conf=spark.conf,
-        log_file=job.log_folder / "spark.log",
-    )
 
 
 def dry_run(config: JobConfig, observer: Observer) -> None:
@@ -157,30 +125,12 @@ def draft_plan(config: JobConfig, source: InputPlan) -> Plan:
     )
 
 
-def models(config: JobConfig) -> dict[str, str]:
-    """Display name of each tier's model."""
-    return {name: tier.model_name() for name, tier in config.tiers.by_name().items()}
-
-
-def prices(config: JobConfig) -> accounting.Prices:
-    """Price of each tier."""
-    return {name: tier.price() for name, tier in config.tiers.by_name().items()}
-
-
-def log_folder(config: JobConfig, layout: RunLayout) -> Path:
-    """Where the driver's logs go: as configured, else beside a local run, else the working directory."""
-    if config.run.log_dir:
-        return Path(config.run.log_dir) / layout.run_id
-    if is_remote(layout.root):
-        return Path.cwd() / "logs" / layout.run_id
-    return Path(join(normalise(config.run.output), "logs", layout.run_id))
-
-
-def _answer(spark: SparkSession, job: Job, at_most: int | None) -> Routing:
+def _answer(spark: SparkSession, job: Job[JobConfig], at_most: int | None) -> Routing:
     """Score and route all queries, answer those that have no answer yet (``at_most`` shards of each tier)."""
     routing = _route(spark, job, _score(spark, job))
+    sampling = job.config.sampling.to_sampling()
     for tier in (REJECTED, *job.config.tiers.by_name()):
-        _generate(spark, job, routing, tier, at_most)
+        answer(spark, job, routing, tier, sampling, at_most)
     return routing
 
 
@@ -204,7 +154,7 @@ def _score(spark: SparkSession, job: Job) -> Sequence[int]:
     return [split.number for split in splits]
 
 
-def _route(spark: SparkSession, job: Job, parts: Sequence[int]) -> Routing:
+def _route(spark: SparkSession, job: Job[JobConfig], parts: Sequence[int]) -> Routing:
     """Decide the threshold and write the shards that are not written yet."""
     routing = job.ledger.routing() or job.ledger.commit_routing(_decide(spark, job, parts))
     decision = routing.decision
@@ -221,33 +171,8 @@ def _route(spark: SparkSession, job: Job, parts: Sequence[int]) -> Routing:
     return routing
 
 
-def _decide(spark: SparkSession, job: Job, parts: Sequence[int]) -> Routing:
+def _decide(spark: SparkSession, job: Job[JobConfig], parts: Sequence[int]) -> Routing:
     histogram = jobs.count_scores(spark, job.layout, parts)
     decision = decide(policy_of(job.config), histogram)
     ranges = jobs.place_shards(spark, job.layout, parts, decision, job.plan.shard_rows)
     return Routing(decision, ranges, histogram.coarse())
-
-
-def _generate(spark: SparkSession, job: Job, routing: Routing, tier: str, at_most: int | None) -> None:
-    """Answer the shards of ``tier`` that are not committed yet, or the first ``at_most`` of them."""
-    shards = [shard for shard in routing.shards if shard.tier == tier]
-    missing = _missing(shards, job.ledger)[:at_most]
-    if not missing:
-        return
-    local = local_slots(job.config.spark.master) is not None
-    task = tasks.GenerateTask(
-        layout=job.layout,
-        shards=shards,
-        recipe=None if tier == REJECTED else job.config.tiers.by_name()[tier].recipe(tier),
-        sampling=job.config.sampling.to_sampling(),
-        system_prompt=job.config.prompt.system,
-        log_folder=str(job.log_folder) if local else None,
-    )
-    look = watch.generate_look(job.ledger, tier, routing.rows()[tier], models(job.config), prices(job.config))
-    with watch.watched(job.observer, look):
-        jobs.generate(spark, task, missing)
-
-
-def _missing(shards: Sequence[ShardId], ledger: Ledger) -> list[int]:
-    committed = ledger.committed()
-    return [index for index, shard in enumerate(shards) if shard not in committed]

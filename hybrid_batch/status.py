@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid_batch.config import JobConfig
+from hybrid_batch.config import TiersSection
 from hybrid_batch.core.cost import Price, TierCost, tier_costs
 from hybrid_batch.core.errors import InputError, RunConflictError
 from hybrid_batch.core.layout import RunLayout, runs_folder
@@ -77,8 +77,8 @@ def _generating(routing: Routing | None, receipts: list[Receipt]) -> list[StageS
 def _models_and_prices(plan: Plan) -> tuple[dict[str, str], dict[str, Price | None]]:
     """Names and prices of the tiers as the first start was configured."""
     try:
-        tiers = JobConfig.model_validate(plan.config).tiers.by_name()
-    except ValueError as error:
+        tiers = TiersSection.model_validate(plan.config["tiers"]).by_name()
+    except (ValueError, KeyError) as error:
         raise RunConflictError(f"{plan.run_id}: another version planned this run; look at it with that one") from error
     return {name: tier.model_name() for name, tier in tiers.items()}, {
         name: tier.price() for name, tier in tiers.items()

@@ -4,8 +4,8 @@
 Nothing here imports Spark or a model library.
 """
 
-from hybrid_batch.config.job import JobConfig
+from hybrid_batch.config.job import AnswerConfig, JobConfig, TiersSection
 from hybrid_batch.config.loading import load_config, parse_config
 from hybrid_batch.config.tiers import EndpointTier, ServerTier
 
-__all__ = ["EndpointTier", "JobConfig", "ServerTier", "load_config", "parse_config"]
+__all__ = ["AnswerConfig", "EndpointTier", "JobConfig", "ServerTier", "TiersSection", "load_config", "parse_config"]

@@ -183,13 +183,11 @@ class SparkSection(Section):
     conf: Annotated[Texts, Field(description="Spark settings: names with text")] = Field(default_factory=dict)
 
 
-class JobConfig(Section):
-    """Everything a run needs to know, checked."""
+class AnswerConfig(Section):
+    """What it takes to have queries answered by two models, whatever the answers are for."""
 
     run: RunSection
     input: InputSection
-    router: RouterSection
-    policy: PolicySection
     tiers: TiersSection
     prompt: PromptSection = PromptSection()
     sampling: SamplingSection = SamplingSection()
@@ -205,6 +203,13 @@ class JobConfig(Section):
         """Plain JSON values for records and displays, with everything secret hidden."""
         hidden: dict[str, Any] = redact(self.model_dump(mode="json"))
         return hidden
+
+
+class JobConfig(AnswerConfig):
+    """Everything a run needs to know, checked."""
+
+    router: RouterSection
+    policy: PolicySection
 
 
 def insert_date(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -135,6 +135,6 @@ def test_a_run_of_another_version_is_refused(tmp_path):
     path.write_text(text.replace("hybrid-batch-run/1", "hybrid-batch-run/9"))
     with pytest.raises(RunConflictError, match="the format is 'hybrid-batch-run/9'"):
         status(ledger.layout.root)
-    path.write_text(text.replace('"small_share"', '"smallest_share"'))
+    path.write_text(text.replace('"max_num_seqs"', '"most_seqs"'))
     with pytest.raises(RunConflictError, match="another version planned this run"):
         status(ledger.layout.root)

@@ -1,0 +1,1 @@
+"""The story of one labelling: sample, answer with both models, judge."""
