@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_batch import __version__
-from hybrid_batch.config import JobConfig
+from hybrid_batch.config import AnswerConfig, JobConfig
 from hybrid_batch.config.tiers import EndpointTier, ServerTier
 from hybrid_batch.core.fingerprint import Plain
+from hybrid_batch.engines.base import Sampling
 from hybrid_batch.promise import policy_of, router_fingerprint
 from hybrid_batch.spark.source import InputPlan
 from hybrid_batch.storage import normalise
@@ -29,6 +30,12 @@ def identity_of(config: JobConfig, source: InputPlan) -> dict[str, Plain]:
 
     Prices, Spark settings, shard size and folders of logs do not change an answer and are not part of it.
     """
+    routing = {"router": router_fingerprint(config.router.path), "policy": asdict(policy_of(config))}
+    return {**answers_identity(config, source, config.sampling.to_sampling()), **routing}
+
+
+def answers_identity(config: AnswerConfig, source: InputPlan, sampling: Sampling) -> dict[str, Plain]:
+    """The part of an identity that a labelling has as well: all but how queries are split between the models."""
     spec = config.input.to_spec()
     return {
         "answers_version": ANSWERS_VERSION,
@@ -38,10 +45,8 @@ def identity_of(config: JobConfig, source: InputPlan) -> dict[str, Plain]:
         "ids_below": normalise(spec.path) if spec.id_column is None else None,
         "limit": spec.limit,
         "max_prompt_bytes": spec.max_prompt_bytes,
-        "router": router_fingerprint(config.router.path),
-        "policy": asdict(policy_of(config)),
         "prompt": config.prompt.model_dump(mode="json"),
-        "sampling": asdict(config.sampling.to_sampling()),
+        "sampling": asdict(sampling),
         "tiers": {name: _tier(tier) for name, tier in config.tiers.by_name().items()},
     }
 

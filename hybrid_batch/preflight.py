@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hybrid_batch.config import EndpointTier, JobConfig, ServerTier
+from hybrid_batch.config import AnswerConfig, EndpointTier, JobConfig, ServerTier
 from hybrid_batch.core.errors import ConfigError, HybridBatchError, InfrastructureError
 
 if TYPE_CHECKING:
@@ -37,23 +37,24 @@ class Finding:
     """Whether the same command may succeed later: a store that is out of reach, not a configuration that is wrong."""
 
 
-def preflight(config: JobConfig, source: InputPlan | None = None) -> list[Finding]:
+def preflight(config: AnswerConfig, source: InputPlan | None = None) -> list[Finding]:
     """Look at everything that ``config`` names, in the order in which a run would need it.
 
     ``source`` is the planned input where the caller has it already.
     """
-    looks: list[tuple[str, Callable[[JobConfig], Iterator[Finding]]]] = [
+    looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("spark", _java),
-        ("run.output", _output),
-        ("input", lambda config: _input(config, source)),
-        ("router.path", _router),
-        ("policy", _policy),
-        ("tiers", _tiers),
+        ("run.output", lambda: _output(config)),
+        ("input", lambda: _input(config, source)),
     ]
+    if isinstance(config, JobConfig):
+        job = config
+        looks += [("router.path", lambda: _router(job)), ("policy", lambda: _policy(job))]
+    looks.append(("tiers", lambda: _tiers(config)))
     findings: list[Finding] = []
     for field, look in looks:
         try:
-            findings += look(config)
+            findings += look()
         except HybridBatchError as error:
             findings.append(_failed(field, error))
     return findings
@@ -68,7 +69,7 @@ def _failed(field: str, error: HybridBatchError) -> Finding:
     return Finding(ERROR, field, str(error), temporary)
 
 
-def require_ready(config: JobConfig, source: InputPlan | None = None) -> list[Finding]:
+def require_ready(config: AnswerConfig, source: InputPlan | None = None) -> list[Finding]:
     """:func:`preflight`, without its ``ok`` findings.
 
     Raises an error that lists all that is in the way: ``InfrastructureError`` if it may pass, else ``ConfigError``.
@@ -83,14 +84,14 @@ def require_ready(config: JobConfig, source: InputPlan | None = None) -> list[Fi
     return [finding for finding in findings if finding.level == WARN]
 
 
-def runs_here(config: JobConfig) -> bool:
+def runs_here(config: AnswerConfig) -> bool:
     """Whether the executors are on this machine, so that what they need must be here."""
     from hybrid_batch.spark.session import local_slots
 
     return local_slots(config.spark.master) is not None
 
 
-def _java(_config: JobConfig) -> Iterator[Finding]:
+def _java() -> Iterator[Finding]:
     from hybrid_batch.spark.session import require_java
 
     yield Finding(OK, "spark", f"Java {require_java()}")
@@ -98,14 +99,14 @@ def _java(_config: JobConfig) -> Iterator[Finding]:
         yield Finding(ERROR, "spark", "PySpark is not installed; install hybrid-batch[spark]")
 
 
-def _output(config: JobConfig) -> Iterator[Finding]:
+def _output(config: AnswerConfig) -> Iterator[Finding]:
     from hybrid_batch.storage import open_store
 
     open_store(config.run.output).check_writable(config.run.output)
     yield Finding(OK, "run.output", f"{config.run.output} can be written to")
 
 
-def _input(config: JobConfig, source: InputPlan | None) -> Iterator[Finding]:
+def _input(config: AnswerConfig, source: InputPlan | None) -> Iterator[Finding]:
     from hybrid_batch.spark.source import plan_input
 
     plan = source or plan_input(config.input.to_spec())
@@ -157,7 +158,7 @@ def _promise(config: JobConfig) -> Finding:
     return Finding(OK, "policy.max_drop_pct", f"{message}, about {found.share:.0%} to small")
 
 
-def _tiers(config: JobConfig) -> Iterator[Finding]:
+def _tiers(config: AnswerConfig) -> Iterator[Finding]:
     here = runs_here(config)
     for name, tier in config.tiers.by_name().items():
         field = f"tiers.{name}"
