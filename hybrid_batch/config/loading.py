@@ -5,22 +5,32 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from hybrid_batch.config.job import JobConfig
+from hybrid_batch.config.job import AnswerConfig, JobConfig
 from hybrid_batch.config.messages import config_error, joined
 from hybrid_batch.config.sources import Origins, expand, merge, parse_override, read_file
 from hybrid_batch.config.tiers import ServerTier
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.engines.server_command import check_engine_args
 
+Root = TypeVar("Root", bound=BaseModel)
+"""What a file describes: a run, a labelling, a training."""
+
 
 def load_config(
     path: str | os.PathLike[str], overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ
 ) -> JobConfig:
-    """The configuration in ``path`` with ``overrides`` (``key.sub=value``) laid over it.
+    """The configuration of a run in ``path``.  Raises ConfigError as :func:`load_as`."""
+    return load_as(JobConfig, path, overrides, environ)
+
+
+def load_as(
+    root: type[Root], path: str | os.PathLike[str], overrides: Sequence[str], environ: Mapping[str, str]
+) -> Root:
+    """What ``path`` describes, a ``root``, with ``overrides`` (``key.sub=value``) laid over it.
 
     Raises ConfigError; its message has one line per problem: file or override, field, value, what is allowed.
     """
@@ -28,16 +38,16 @@ def load_config(
     data = read_file(Path(path), origins)
     for text in overrides:
         data = merge(data, parse_override(text), f"--set {text.partition('=')[0]}", origins)
-    return _checked(data, origins, environ)
+    return _checked(root, data, origins, environ)
 
 
 def parse_config(data: Mapping[str, Any], environ: Mapping[str, str] = os.environ, source: str = "") -> JobConfig:
     """The configuration in plain values, as from YAML.  Raises ConfigError that names ``source``."""
     origins = Origins(source)
-    return _checked(merge({}, data, source, origins), origins, environ)
+    return _checked(JobConfig, merge({}, data, source, origins), origins, environ)
 
 
-def _checked(data: dict[str, Any], origins: Origins, environ: Mapping[str, str]) -> JobConfig:
+def _checked(root: type[Root], data: dict[str, Any], origins: Origins, environ: Mapping[str, str]) -> Root:
     unset: list[tuple[tuple[str, ...], str]] = []
     data = expand(data, environ, unset)
     if unset:
@@ -49,15 +59,15 @@ def _checked(data: dict[str, Any], origins: Origins, environ: Mapping[str, str])
             ]
         )
     try:
-        config = JobConfig.model_validate(data)
+        config = root.model_validate(data)
     except ValidationError as error:
-        raise config_error(error, data, origins) from None
-    if refused := _refused_flags(config, origins):
+        raise config_error(error, data, origins, root) from None
+    if isinstance(config, AnswerConfig) and (refused := _refused_flags(config, origins)):
         raise joined(refused)
     return config
 
 
-def _refused_flags(config: JobConfig, origins: Origins) -> list[str]:
+def _refused_flags(config: AnswerConfig, origins: Origins) -> list[str]:
     """What the engine room says against flags of its servers, so that no night starts with one."""
     lines = []
     for name, tier in config.tiers.by_name().items():
