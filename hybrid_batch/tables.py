@@ -113,6 +113,9 @@ EVALUATION = pa.schema(
 SHARD = "shard"
 """Column that says, inside Spark only, to which shard a row belongs."""
 
+ANSWER = "answer_number"
+"""Column of a labelling's rows: which of a query's answers a row asks for, counted from 0."""
+
 # Tables that flow inside Spark only: nullable, because Spark cannot aggregate structs of columns that are not.
 
 INPUT_IDS = pa.schema(
@@ -127,6 +130,12 @@ SCORE_COUNTS = pa.schema(
     [
         pa.field("micros", pa.int64()),
         pa.field("rows", pa.int64()),
+    ]
+)
+
+ID_HASHES = pa.schema(
+    [
+        pa.field("hash", pa.uint64()),
     ]
 )
 
@@ -153,4 +162,4 @@ def with_kept(schema: pa.Schema, kept: Iterable[pa.Field]) -> pa.Schema:
 
 def reserved_names() -> frozenset[str]:
     """Column names that a kept input column may not have."""
-    return frozenset(SCORED.names) | frozenset(RESULTS.names) | frozenset(DEAD_LETTERS.names) | {SHARD}
+    return frozenset(SCORED.names) | frozenset(RESULTS.names) | frozenset(DEAD_LETTERS.names) | {SHARD, ANSWER}

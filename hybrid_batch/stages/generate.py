@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, MutableSequence, Sequence
+from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
@@ -20,16 +21,27 @@ from hybrid_batch.engines.base import (
     Sampling,
 )
 from hybrid_batch.stages.guard import parse_messages
-from hybrid_batch.tables import RESULTS, SCORED, TIER, with_kept
+from hybrid_batch.tables import ANSWER, RESULTS, SCORED, TIER, with_kept
 
 SYSTEMATIC_ROWS: Final = 8
 """Fewer refused rows in a row may be chance."""
 
 
 def requests_of(shard: pa.Table, sampling: Sampling, system_prompt: str | None) -> list[ChatRequest]:
-    """One request for each row of a routed shard; a system prompt comes first unless the chat has its own."""
-    rows = zip(shard["prompt"].to_pylist(), shard["messages"].to_pylist(), strict=True)
-    return [ChatRequest(_chat(prompt, messages, system_prompt), sampling) for prompt, messages in rows]
+    """One request for each row of a routed shard; a system prompt comes first unless the chat has its own.
+
+    Where rows ask for several answers to one query, each has a seed of its own: the sampling's, and one more for
+    each answer before it.
+    """
+    numbers = shard[ANSWER].to_pylist() if ANSWER in shard.schema.names else [0] * shard.num_rows
+    rows = zip(shard["prompt"].to_pylist(), shard["messages"].to_pylist(), numbers, strict=True)
+    return [ChatRequest(_chat(prompt, messages, system_prompt), _seeded(sampling, n)) for prompt, messages, n in rows]
+
+
+def _seeded(sampling: Sampling, number: int) -> Sampling:
+    if sampling.seed is None or not number:
+        return sampling
+    return replace(sampling, seed=sampling.seed + number)
 
 
 def _chat(prompt: str, messages: str | None, system_prompt: str | None) -> Sequence[Message]:
