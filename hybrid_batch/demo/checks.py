@@ -18,13 +18,10 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from hybrid_batch.quality.words import NUMBER_WORDS, find_words
+
 _NUMBER = re.compile(r"-?\d+(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?")
 _TOKEN = re.compile(r"-?\d+(?:[.:]\d+)*|\w+")
-_WORDS = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
-    "twenty",
-)
 _STATED_CHOICE = re.compile(r"(?:answer|choice|option)\s*(?:is|:)?\s*\**\(?([A-D])\b", re.IGNORECASE)
 _MARKED_CHOICE = re.compile(r"(?:^|[\s(*])([A-D])(?=[).:*]|\s*$)", re.MULTILINE)
 _LOOSE_CHOICE = re.compile(r"\b([A-D])\b")
@@ -51,7 +48,7 @@ def last_number(text: str) -> float | None:
     found = _NUMBER.findall(_plain_signs(text))
     if found:
         return float(found[-1].replace(",", ""))
-    spoken = [_WORDS.index(word) for word in tokens(text) if word in _WORDS]
+    spoken = [NUMBER_WORDS.index(word) for word in tokens(text) if word in NUMBER_WORDS]
     return float(spoken[-1]) if spoken else None
 
 
@@ -107,18 +104,12 @@ def _final(answer: str, reference: str, labels: str) -> bool:
 
 def _places(words: list[str], labels: str) -> dict[str, int]:
     """Where each label that occurs first occurs."""
-    places = {label: _find(words, tokens(label)) for label in labels.split("|")}
+    places = {label: find_words(words, tokens(label)) for label in labels.split("|")}
     return {label: place for label, place in places.items() if place is not None}
 
 
 def _has_any(words: list[str], reference: str, fold_case: bool) -> bool:
-    return any(_find(words, tokens(one, fold_case)) is not None for one in reference.split("|"))
-
-
-def _find(words: list[str], wanted: list[str]) -> int | None:
-    width = len(wanted)
-    places = (at for at in range(len(words) - width + 1) if words[at : at + width] == wanted)
-    return next(places, None) if width else None
+    return any(find_words(words, tokens(one, fold_case)) is not None for one in reference.split("|"))
 
 
 _CHECKS: dict[str, Callable[[str, str, str], bool]] = {
