@@ -11,6 +11,7 @@ from hybrid_batch.core.errors import StorageError
 from hybrid_batch.core.manifest import build_manifest, tally
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.records import Receipt
+from hybrid_batch.core.routing import GRID
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import RunOutcome
 from hybrid_batch.parquet import to_parquet
@@ -66,10 +67,14 @@ def _manifest(
     counterfactual: Counterfactual,
 ) -> dict[str, Any]:
     spent = total_usd(costs)
+    decision = routing.decision
     figures = {
-        "threshold": routing.decision.threshold,
-        "cost_advantage": routing.decision.cost_advantage,
-        "rejected_rows": routing.decision.rejected,
+        "threshold": decision.threshold,
+        "by": decision.by,
+        "groups": {name: micros / GRID for name, micros in decision.groups.items()},
+        "ungrouped_rows": decision.ungrouped,
+        "cost_advantage": decision.cost_advantage,
+        "rejected_rows": decision.rejected,
         "usd": None if spent is None else str(spent),
         "all_large_usd": None if counterfactual.usd is None else str(counterfactual.usd),
         "all_large_method": counterfactual.method,
@@ -103,4 +108,7 @@ def _outcome(ledger: Ledger, manifest: Mapping[str, Any], *, already_finished: b
         rejected_rows=manifest["rejected_rows"],
         manifest=manifest,
         already_finished=already_finished,
+        by=manifest.get("by"),
+        groups=manifest.get("groups", {}),
+        ungrouped_rows=manifest.get("ungrouped_rows", 0),
     )

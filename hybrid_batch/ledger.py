@@ -168,7 +168,8 @@ def _routing_to_parquet(routing: Routing) -> bytes:
         {"tier": shard.tier, "number": shard.number, "first_key": routing.ranges.first_keys[shard.tier][shard.number]}
         for shard in routing.shards
     ]
-    histogram = [routing.histogram.micros.tolist(), routing.histogram.rows.tolist()]
+    scores = routing.histogram
+    histogram = [part.tolist() for part in (scores.micros, scores.rows, scores.small) if part is not None]
     decision = {"decision": asdict(routing.decision), "histogram": histogram}
     return to_parquet(pa.Table.from_pylist(rows, schema=ROUTING), {ROUTING_KEY: json.dumps(decision)})
 
@@ -179,8 +180,10 @@ def _routing_from_parquet(data: bytes) -> Routing:
     first_keys: dict[str, list[str]] = {tier: [] for tier in TIERS}
     for row in table.to_pylist():
         first_keys[row["tier"]].append(row["first_key"])
-    micros, rows = (np.array(values, dtype=np.int64) for values in figures["histogram"])
-    return Routing(RoutingDecision(**figures["decision"]), ShardRanges(first_keys), ScoreHistogram(micros, rows))
+    decision = RoutingDecision(**figures["decision"])
+    micros, rows, *small = (np.array(values, dtype=np.int64) for values in figures["histogram"])
+    histogram = ScoreHistogram(micros, rows, small[0] if small else None, decision.ungrouped)
+    return Routing(decision, ShardRanges(first_keys), histogram)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

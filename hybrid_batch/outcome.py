@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hybrid_batch.core.cost import Counterfactual, TierCost
@@ -14,6 +14,8 @@ from hybrid_batch.core.layout import RunLayout
 class RunOutcome:
     """A finished run.  ``manifest`` is what :func:`hybrid_batch.core.manifest.build_manifest` wrote.
 
+    With thresholds by group ``by`` names their column, ``groups`` has the threshold of each, ``threshold`` is that of
+    all other queries, and ``ungrouped_rows`` are the answerable ones of these.
     ``already_finished`` tells that this call found the run done and did nothing.
     """
 
@@ -25,6 +27,9 @@ class RunOutcome:
     rejected_rows: int
     manifest: Mapping[str, Any]
     already_finished: bool = False
+    by: str | None = None
+    groups: Mapping[str, float] = field(default_factory=dict)
+    ungrouped_rows: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ from hybrid_batch.core.fingerprint import fingerprint
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.plan import Plan, run_id
 from hybrid_batch.core.progress import Observer
-from hybrid_batch.core.routing import REJECTED, decide
+from hybrid_batch.core.routing import REJECTED, RoutingDecision, Thresholds, decide
 from hybrid_batch.identity import identity_of, versions
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import RunOutcome, RunStatus
 from hybrid_batch.preflight import require_ready
 from hybrid_batch.promise import policy_of, router_fingerprint
+from hybrid_batch.reports import words
 from hybrid_batch.spark import jobs, tasks
 from hybrid_batch.spark.session import local_slots, submitted
 from hybrid_batch.spark.source import InputPlan, plan_input
@@ -155,24 +156,32 @@ def _score(spark: SparkSession, job: Job) -> Sequence[int]:
 
 
 def _route(spark: SparkSession, job: Job[JobConfig], parts: Sequence[int]) -> Routing:
-    """Decide the threshold and write the shards that are not written yet."""
+    """Decide the thresholds and write the shards that are not written yet."""
     routing = job.ledger.routing() or job.ledger.commit_routing(_decide(spark, job, parts))
     decision = routing.decision
-    job.observer.note(
-        f"threshold {decision.threshold:.6f}: {decision.small:,} queries to small, {decision.large:,} to large"
-        + (f", {decision.rejected:,} refused" if decision.rejected else "")
-    )
+    job.observer.note(_told(decision))
     shards = routing.shards
     written = job.ledger.routed()
     missing = frozenset(number for number, shard in enumerate(shards) if shard not in written)
     if missing:
-        task = tasks.RouteTask(job.layout, parts, decision.threshold_micros, routing.ranges, missing)
+        task = tasks.RouteTask(job.layout, parts, decision.thresholds, routing.ranges, missing)
         jobs.write_shards(spark, task, shards, job.source.kept)
     return routing
 
 
+def _told(decision: RoutingDecision) -> str:
+    refused = f", {decision.rejected:,} refused" if decision.rejected else ""
+    ungrouped = words.ungrouped(decision.by, decision.ungrouped)
+    return (
+        f"{words.split(decision.threshold, decision.by, len(decision.groups))}: "
+        f"{decision.small:,} queries to small, {decision.large:,} to large{refused}"
+        + (f"; {ungrouped}" if ungrouped else "")
+    )
+
+
 def _decide(spark: SparkSession, job: Job[JobConfig], parts: Sequence[int]) -> Routing:
-    histogram = jobs.count_scores(spark, job.layout, parts)
-    decision = decide(policy_of(job.config), histogram)
+    policy = policy_of(job.config)
+    histogram = jobs.count_scores(spark, job.layout, parts, policy if isinstance(policy, Thresholds) else None)
+    decision = decide(policy, histogram)
     ranges = jobs.place_shards(spark, job.layout, parts, decision, job.plan.shard_rows)
     return Routing(decision, ranges, histogram.coarse())

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +15,9 @@ from hybrid_batch.config import AnswerConfig, EndpointTier, JobConfig, ServerTie
 from hybrid_batch.core.errors import ConfigError, HybridBatchError, InfrastructureError
 
 if TYPE_CHECKING:
+    from pyarrow import DataType
+
+    from hybrid_batch.engines.router_card import RouterCard
     from hybrid_batch.spark.source import InputPlan
 
 OK: Final = "ok"
@@ -113,6 +116,19 @@ def _input(config: AnswerConfig, source: InputPlan | None) -> Iterator[Finding]:
     rows = "rows counted while reading" if plan.rows is None else f"{plan.rows:,} rows"
     files = "1 file" if len(plan.files) == 1 else f"{len(plan.files):,} files"
     yield Finding(OK, "input.path", f"{files}, {readable_bytes(plan.bytes)}, {rows}")
+    yield from _names(config, {field.name: field.type for field in plan.kept})
+
+
+def _names(config: AnswerConfig, kinds: Mapping[str, DataType]) -> Iterator[Finding]:
+    """Columns whose values name a task or a group must hold names; ``kinds`` are the types of all columns kept."""
+    from hybrid_batch.stages.groups import ALLOWED, is_nameable
+
+    columns = {"input.columns.task": config.input.columns.task}
+    if isinstance(config, JobConfig):
+        columns["policy.by"] = config.policy.by
+    for field, column in columns.items():
+        if column is not None and not is_nameable(kinds[column]):
+            yield Finding(ERROR, field, f"column {column!r} is {kinds[column]}, allowed is {ALLOWED}")
 
 
 def _router(config: JobConfig) -> Iterator[Finding]:
@@ -123,6 +139,17 @@ def _router(config: JobConfig) -> Iterator[Finding]:
     # Far away only the card is read; its files are checked where they are fetched.
     card = read_card(open_store(folder).read(join(folder, CARD)) if is_remote(folder) else folder)
     yield Finding(OK, "router.path", f"router {card.name}, {len(card.files)} files, reads {card.max_length} tokens")
+    if config.input.columns.task is not None:
+        yield _task(card)
+
+
+def _task(card: RouterCard) -> Finding:
+    from hybrid_batch.promise import reads_tasks
+
+    field = "input.columns.task"
+    if not reads_tasks(card):
+        return Finding(WARN, field, f"router {card.name} learned no tasks: they are carried along and change no score")
+    return Finding(OK, field, f"told to the router, which knows {len(card.tasks)} tasks; another one counts as unknown")
 
 
 def _policy(config: JobConfig) -> Iterator[Finding]:
@@ -142,20 +169,31 @@ def _policy(config: JobConfig) -> Iterator[Finding]:
 
 def _promise(config: JobConfig) -> Finding:
     from hybrid_batch.calibrations import command, told
-    from hybrid_batch.core.errors import ConfigError
     from hybrid_batch.promise import calibration_of
 
+    field = "policy.max_drop_pct"
     try:
         record = calibration_of(config)
     except ConfigError as error:
-        return Finding(ERROR, "policy.max_drop_pct", str(error))
+        return Finding(ERROR, field, str(error))
+    goal = told(record.goal, record.by)
+    again = f"with more labels: {command(config.router.path, record.goal, record.by, record.with_tasks)}"
     if not record.kept:
-        again = command(config.router.path, record.goal)
-        message = f"{told(record.goal)} could not be promised: every query goes to large; with more labels: {again}"
-        return Finding(WARN, "policy.max_drop_pct", message)
-    found = record.overall
-    message = f"{told(record.goal)}, calibrated on {record.rows:,} queries: threshold {found.threshold:.6f}"
-    return Finding(OK, "policy.max_drop_pct", f"{message}, about {found.share:.0%} to small")
+        return Finding(WARN, field, f"{goal} could not be promised: every query goes to large; {again}")
+    message = f"{goal}, calibrated on {record.rows:,} queries"
+    if record.by is None:
+        found = record.overall
+        return Finding(OK, field, f"{message}: threshold {found.threshold:.6f}, about {found.share:.0%} to small")
+    if failed := [name for name, part in record.groups.items() if not part.kept]:
+        which = f"{len(failed):,} of {len(record.groups):,} groups could not be promised and go to large"
+        return Finding(WARN, field, f"{message}: {which}: {shortened(failed)}; {again}")
+    return Finding(OK, field, f"{message}: {len(record.groups):,} groups; queries of any other go to large")
+
+
+def shortened(names: Sequence[str], shown: int = 10) -> str:
+    """The first of ``names``, and how many more there are."""
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def _tiers(config: AnswerConfig) -> Iterator[Finding]:

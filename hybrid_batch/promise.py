@@ -1,38 +1,57 @@
-"""From what a job asks for to the policy that splits its night; a promise becomes the threshold calibrated for it."""
+"""From what a job asks for to the policy that splits its night; a promise becomes the thresholds calibrated for it."""
 
 from __future__ import annotations
 
 from hybrid_batch.calibrations import Record, lookup
 from hybrid_batch.config import JobConfig
 from hybrid_batch.core.errors import ConfigError
-from hybrid_batch.core.routing import Policy, ThresholdPolicy
-from hybrid_batch.engines.router_card import read_card
+from hybrid_batch.core.routing import Policy, ThresholdPolicy, Thresholds
+from hybrid_batch.engines.router_card import CARD, RouterCard, read_card
 from hybrid_batch.storage import join, normalise, open_store
 
 
 def policy_of(config: JobConfig) -> Policy:
-    """What splits the night; of a promise, the threshold that was calibrated for it.
+    """What splits the night; of a promise, the threshold that was calibrated for it, or one for each group.
 
     Raises ``ConfigError`` with the command to run if the router was not calibrated for the promise.
     """
-    return config.policy.to_policy() or ThresholdPolicy(calibration_of(config).overall.threshold)
+    if (policy := config.policy.to_policy()) is not None:
+        return policy
+    record = calibration_of(config)
+    if record.by is None:
+        return ThresholdPolicy(record.overall.threshold)
+    return Thresholds(record.overall.threshold_micros, record.by, record.thresholds())
 
 
 def calibration_of(config: JobConfig) -> Record:
     """The calibration behind a promise of quality.  Raises ``ConfigError`` as :func:`policy_of`."""
     asked = config.policy
     assert asked.max_drop_pct is not None
-    fingerprint = router_fingerprint(config.router.path)
-    return lookup(config.router.path, fingerprint, asked.max_drop_pct, asked.confidence, with_tasks=False)
+    card = router_card(config.router.path)
+    told = config.input.columns.task is not None and reads_tasks(card)
+    return lookup(config.router.path, card.fingerprint, asked.max_drop_pct, asked.confidence, asked.by, told)
+
+
+def reads_tasks(card: RouterCard) -> bool:
+    """Whether the router can make use of the task of a query."""
+    return any(member.knows_tasks for member in card.members)
 
 
 def router_fingerprint(path: str) -> str:
     """Fingerprint of the router's card, which lists the SHA-256 of every file of the artefact.
 
-    Raises ``ConfigError`` if there is no card, or one that this version cannot read.
+    Raises ``ConfigError`` as :func:`router_card`.
+    """
+    return router_card(path).fingerprint
+
+
+def router_card(path: str) -> RouterCard:
+    """The router's card, without a look at its other files.
+
+    Raises ``ConfigError`` if there is none, or one that this version cannot read.
     """
     folder = normalise(path)
-    card = open_store(folder).read_if_present(join(folder, "router.json"))
+    card = open_store(folder).read_if_present(join(folder, CARD))
     if card is None:
-        raise ConfigError(f"router.path: {folder} holds no router.json; it must be the folder of a trained router")
-    return read_card(card).fingerprint
+        raise ConfigError(f"router.path: {folder} holds no {CARD}; it must be the folder of a trained router")
+    return read_card(card)

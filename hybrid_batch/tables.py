@@ -130,6 +130,8 @@ SCORE_COUNTS = pa.schema(
     [
         pa.field("micros", pa.int64()),
         pa.field("rows", pa.int64()),
+        pa.field("small", pa.int64()),  # of these rows; the two are null where thresholds do not go by group
+        pa.field("ungrouped", pa.int64()),
     ]
 )
 

@@ -34,8 +34,9 @@ def _input(section: InputSection) -> str:
     columns = section.columns
     query = f"prompts from {columns.prompt!r}" if columns.prompt else f"chat turns from {columns.messages!r}"
     ids = f"ids from {columns.id!r}" if columns.id else "ids made from file name and row"
-    kept = f"; keeps {', '.join(section.keep)}" if section.keep else ""
-    return f"{first}{section.format} at {section.path}; {ids}, {query}{kept}"
+    task = f", tasks from {columns.task!r}" if columns.task else ""
+    kept = f"; keeps {', '.join(section.carried)}" if section.carried else ""
+    return f"{first}{section.format} at {section.path}; {ids}, {query}{task}{kept}"
 
 
 def _policy(section: PolicySection) -> str:
@@ -43,7 +44,8 @@ def _policy(section: PolicySection) -> str:
         return f"scores of at least {section.threshold:g} go to small, all others to large"
     if section.max_drop_pct is not None:
         sure = f"with {section.confidence * 100:g} % confidence"
-        return f"at most {section.max_drop_pct:g} % of the large model's quality is lost, {sure}, as calibrated"
+        each = f" for each {section.by}; others go to large" if section.by else ""
+        return f"at most {section.max_drop_pct:g} % of the large model's quality is lost, {sure}, as calibrated{each}"
     percent = (section.small_share or 0) * 100
     return f"the {percent:g} % of the queries with the highest scores go to small, all others to large"
 

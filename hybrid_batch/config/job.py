@@ -79,6 +79,7 @@ class ColumnsSection(Section):
     id: Annotated[Text | None, Field(description="name of a column")] = None
     prompt: Annotated[Text | None, Field(description="name of a column of text")] = None
     messages: Annotated[Text | None, Field(description="name of a column of chat turns")] = None
+    task: Annotated[Text | None, Field(description="name of a column of text, integers or booleans")] = None
 
     @model_validator(mode="after")
     def _one_of(self) -> ColumnsSection:
@@ -98,6 +99,20 @@ class InputSection(Section):
     rows_per_split: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 50_000
     max_prompt_bytes: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 1_048_576
 
+    @model_validator(mode="after")
+    def _task_is_kept(self) -> InputSection:
+        try:
+            _kept(self.carried)
+        except ValueError as error:
+            raise ValueError(f"columns.task: {error}") from error
+        return self
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The columns that the results get from the input: those of ``keep``, then the task."""
+        task = self.columns.task
+        return self.keep if task is None or task in self.keep else (*self.keep, task)
+
     def to_spec(self) -> InputSpec:
         return InputSpec(
             path=self.path,
@@ -105,10 +120,11 @@ class InputSection(Section):
             id_column=self.columns.id,
             prompt_column=self.columns.prompt,
             messages_column=self.columns.messages,
-            keep=self.keep,
+            keep=self.carried,
             limit=self.limit,
             rows_per_split=self.rows_per_split,
             max_prompt_bytes=self.max_prompt_bytes,
+            task_column=self.columns.task,
         )
 
 
@@ -126,15 +142,18 @@ class PolicySection(Section):
 
     max_drop_pct: Annotated[Number | None, Field(gt=0, lt=100, description="a percent above 0 and below 100")] = None
     confidence: Annotated[Number, Field(gt=0, lt=1, description="a number above 0 and below 1")] = 0.95
+    by: Annotated[Text | None, Field(description="name of a column of input.keep, or of input.columns.task")] = None
 
     @model_validator(mode="after")
     def _one_of(self) -> PolicySection:
         if sum(value is not None for value in (self.threshold, self.small_share, self.max_drop_pct)) != 1:
             raise ValueError("give exactly one of threshold (0 to 1), small_share (0 to 1) and max_drop_pct (percent)")
+        if self.by is not None and self.max_drop_pct is None:
+            raise ValueError(f"by: {self.by!r} goes with max_drop_pct: only a promise is calibrated for each group")
         return self
 
     def to_policy(self) -> Policy | None:
-        """The policy; None for a promise, whose threshold is kept beside the router."""
+        """The policy; None for a promise, whose thresholds are kept beside the router."""
         if self.threshold is not None:
             return ThresholdPolicy(self.threshold)
         return None if self.small_share is None else SmallSharePolicy(self.small_share)
@@ -210,6 +229,16 @@ class JobConfig(AnswerConfig):
 
     router: RouterSection
     policy: PolicySection
+
+    @model_validator(mode="after")
+    def _groups_are_carried(self) -> JobConfig:
+        by, carried = self.policy.by, self.input.carried
+        if by is not None and by not in carried:
+            named = ", ".join(repr(name) for name in carried) or "none"
+            raise ValueError(
+                f"policy.by: there is no column {by!r} in input.keep or input.columns.task; these name {named}"
+            )
+        return self
 
 
 def insert_date(data: Mapping[str, Any]) -> dict[str, Any]:

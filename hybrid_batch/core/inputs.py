@@ -11,8 +11,9 @@ class InputSpec:
 
     ``format`` is ``parquet``, ``jsonl`` or ``csv``.  Without an ``id_column`` a query's id is made from its place: the
     file's name below ``path``, a colon, the row's number.  Exactly one of ``prompt_column`` and ``messages_column`` is
-    set.  ``keep`` are columns carried through to the results.  ``limit`` takes the first rows in the order of the file
-    names.  ``max_prompt_bytes`` is the longest query, in UTF-8 bytes, that is scored at all.
+    set.  ``keep`` are columns carried through to the results; ``task_column``, if there is one, is one of them.
+    ``limit`` takes the first rows in the order of the file names.  ``max_prompt_bytes`` is the longest query, in UTF-8
+    bytes, that is scored at all.
     """
 
     path: str
@@ -24,6 +25,7 @@ class InputSpec:
     limit: int | None = None
     rows_per_split: int = 50_000
     max_prompt_bytes: int = 1_048_576
+    task_column: str | None = None
 
     @property
     def id_columns(self) -> tuple[str, ...]:

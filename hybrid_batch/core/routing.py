@@ -7,7 +7,8 @@ distribution has at most 1,000,001 distinct values, and every quantile of it is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
@@ -45,18 +46,49 @@ class SmallSharePolicy:
     small_share: float
 
 
-Policy = ThresholdPolicy | SmallSharePolicy
+@dataclass(frozen=True)
+class Thresholds:
+    """What scores are held against, on the grid: ``micros``, or the threshold of the query's group.
+
+    ``by`` names the column whose values, as text, are the groups; without it there are none.  ``micros`` then holds
+    for queries of any other value, or of none.
+    """
+
+    micros: int
+    by: str | None = None
+    groups: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The column of the groups, if there is one."""
+        return () if self.by is None else (self.by,)
+
+    def of(self, names: Sequence[str | None]) -> np.ndarray:
+        """The threshold of each of ``names``, int64 ``[n]``; None is a query of no group."""
+        found = (self.micros if name is None else self.groups.get(name, self.micros) for name in names)
+        return np.fromiter(found, dtype=np.int64, count=len(names))
+
+    def known(self, names: Sequence[str | None]) -> np.ndarray:
+        """Which of ``names`` have a threshold of their own, bool ``[n]``."""
+        return np.fromiter((name in self.groups for name in names), dtype=bool, count=len(names))
+
+
+Policy = ThresholdPolicy | SmallSharePolicy | Thresholds
+"""How a night is split; thresholds by group are given as they are."""
 
 
 @dataclass(frozen=True)
 class ScoreHistogram:
     """The night's scores: distinct ``micros`` (ascending; negative keys as above) and ``rows`` of each.
 
-    Both are int64 ``[n]``.
+    With thresholds by group the score alone does not decide: ``small`` counts those of ``rows`` that go to small,
+    and ``ungrouped`` the answerable rows of all scores whose group has no threshold.  Arrays are int64 ``[n]``.
     """
 
     micros: np.ndarray
     rows: np.ndarray
+    small: np.ndarray | None = None
+    ungrouped: int = 0
 
     @property
     def total(self) -> int:
@@ -67,18 +99,33 @@ class ScoreHistogram:
         width = GRID // bins
         scored = self.micros >= 0
         edges = np.minimum(self.micros[scored] // width, bins - 1)
-        rows = np.bincount(edges, weights=self.rows[scored], minlength=bins).astype(np.int64)
-        return ScoreHistogram(np.arange(bins, dtype=np.int64) * width, rows)
+
+        def summed(rows: np.ndarray) -> np.ndarray:
+            return np.bincount(edges, weights=rows[scored], minlength=bins).astype(np.int64)
+
+        small = None if self.small is None else summed(self.small)
+        return ScoreHistogram(np.arange(bins, dtype=np.int64) * width, summed(self.rows), small, self.ungrouped)
 
 
 @dataclass(frozen=True)
 class RoutingDecision:
-    """The threshold of a night, on the grid, and the rows that each tier gets."""
+    """The thresholds of a night, on the grid, and the rows that each tier gets.
+
+    With thresholds by group (``by``, ``groups``) ``threshold_micros`` is that of all other queries, and ``ungrouped``
+    counts the answerable ones of these.
+    """
 
     threshold_micros: int
     small: int
     large: int
     rejected: int
+    by: str | None = None
+    groups: Mapping[str, int] = field(default_factory=dict)
+    ungrouped: int = 0
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(self.threshold_micros, self.by, self.groups)
 
     @property
     def threshold(self) -> float:
@@ -105,23 +152,36 @@ def histogram_keys(scores: np.ndarray, refused: np.ndarray) -> np.ndarray:
     return np.where(refused, REJECTED_MICROS, to_micros(scores))
 
 
-def assign_tiers(keys: np.ndarray, threshold_micros: int) -> np.ndarray:
-    """Grid keys -> index into :data:`TIERS`, int8 ``[n]``.  An equal score is small; no score is large."""
+def assign_tiers(keys: np.ndarray, threshold_micros: int | np.ndarray) -> np.ndarray:
+    """Grid keys -> index into :data:`TIERS`, int8 ``[n]``.  An equal score is small; no score is large.
+
+    ``threshold_micros`` is one for all keys, or int64 ``[n]`` with one for each.
+    """
     tiers = np.where(keys >= threshold_micros, TIERS.index(SMALL), TIERS.index(LARGE))
     tiers = np.where(keys == UNSCORED_MICROS, TIERS.index(LARGE), tiers)
     return np.where(keys == REJECTED_MICROS, TIERS.index(REJECTED), tiers).astype(np.int8)
 
 
 def decide(policy: Policy, histogram: ScoreHistogram) -> RoutingDecision:
-    """Turn a policy and all scores of the night into one threshold."""
+    """Turn a policy and all scores of the night into thresholds and counts.
+
+    Raises ``ValueError`` for thresholds by group where ``histogram`` was not counted with them.
+    """
     match policy:
         case ThresholdPolicy(threshold):
-            micros = round(threshold * GRID)
+            chosen = Thresholds(round(threshold * GRID))
         case SmallSharePolicy(share):
-            micros = _threshold_for_share(histogram, share)
-    tiers = assign_tiers(histogram.micros, micros)
-    rows = [int(histogram.rows[tiers == index].sum()) for index in range(len(TIERS))]
-    return RoutingDecision(micros, *rows)
+            chosen = Thresholds(_threshold_for_share(histogram, share))
+        case Thresholds():
+            chosen = policy
+    tiers = assign_tiers(histogram.micros, chosen.micros)
+    small, _, rejected = (int(histogram.rows[tiers == index].sum()) for index in range(len(TIERS)))
+    if chosen.by is not None:
+        if histogram.small is None:
+            raise ValueError(f"the scores were not counted by {chosen.by!r}")
+        small = int(histogram.small.sum())
+    large = histogram.total - small - rejected
+    return RoutingDecision(chosen.micros, small, large, rejected, chosen.by, chosen.groups, histogram.ungrouped)
 
 
 def _threshold_for_share(histogram: ScoreHistogram, share: float) -> int:

@@ -56,10 +56,13 @@ class ChatAnswer:
 
 
 class Scorer(Protocol):
-    """P(the small model's answer is as good as the large one's), from the query alone."""
+    """P(the small model's answer is as good as the large one's), from the query and, where it is known, its task."""
 
-    def score(self, texts: Sequence[str]) -> np.ndarray:
-        """Score ``texts`` -> float32 array of shape ``[len(texts)]``, each value in [0, 1]."""
+    def score(self, texts: Sequence[str], tasks: Sequence[str | None] | None = None) -> np.ndarray:
+        """Score ``texts`` -> float32 array of shape ``[len(texts)]``, each value in [0, 1].
+
+        ``tasks`` has the task of each; None, and a task that the scorer does not know, say nothing.
+        """
         ...
 
 

@@ -30,9 +30,9 @@ def usage(record: Record) -> str:
     """The policy of a job that uses ``record``, as YAML on one line."""
     if MAX_DROP not in record.goal:
         return f"policy: {{threshold: {record.overall.threshold:.6f}}}"
-    if record.by:
-        return "one threshold for all queries; promises for each group are kept for other programs"
-    return f"policy: {{max_drop_pct: {record.goal[MAX_DROP]}, confidence: {record.goal[CONFIDENCE]}}}"
+    by = f", by: {record.by}" if record.by else ""
+    task = ", and input.columns.task" if record.with_tasks else ""
+    return f"policy: {{max_drop_pct: {record.goal[MAX_DROP]}, confidence: {record.goal[CONFIDENCE]}{by}}}{task}"
 
 
 def _goal(record: Record) -> str:

@@ -79,9 +79,14 @@ def _saving(outcome: RunOutcome) -> RenderableType:
     return Group(sentence, *(Text(line, style="dim") for line in further if line))
 
 
-def _split(outcome: RunOutcome) -> Text:
+def _split(outcome: RunOutcome) -> RenderableType:
     share = words.percent(outcome.cost_advantage)
-    return Text(f"{share} of the queries went to the small model (threshold {outcome.threshold:.6g}).")
+    how = words.split(outcome.threshold, outcome.by, len(outcome.groups))
+    lines = (
+        f"{share} of the queries went to the small model ({how})",
+        words.ungrouped(outcome.by, outcome.ungrouped_rows),
+    )
+    return Group(*(Text(f"{line}.") for line in lines if line))
 
 
 def _errors(outcome: RunOutcome) -> Iterable[RenderableType]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -14,6 +14,7 @@ from hybrid_batch.reports import words
 from hybrid_batch.reports.histogram import HEIGHT, WIDTH, chart
 
 _TEMPLATE = "report.html"
+_SHOWN_GROUPS: Final = 50
 
 
 def render_report(outcome: RunOutcome, histogram: ScoreHistogram) -> str:
@@ -46,8 +47,10 @@ def _facts(outcome: RunOutcome) -> dict[str, Any]:
             "usd": words.usd(words.spent(outcome.costs)),
             "per_thousand": words.usd(words.spent_per_1000(outcome.costs)),
         },
-        "threshold": f"{outcome.threshold:.6g}",
-        "all_to": _one_sided(outcome.threshold),
+        "split": words.split(outcome.threshold, outcome.by, len(outcome.groups)),
+        "ungrouped": words.ungrouped(outcome.by, outcome.ungrouped_rows),
+        "groups": _groups(outcome),
+        "all_to": "" if outcome.by else _one_sided(outcome.threshold),
         "refused": words.count(outcome.rejected_rows) if outcome.rejected_rows else "",
         "errors": [(kind, words.count(rows)) for kind, rows in manifest.get("errors", {}).items()],
         "cut": _positive(manifest.get("finish_reasons", {}).get("length", 0)),
@@ -90,6 +93,18 @@ def _headline(outcome: RunOutcome) -> list[tuple[str, str, str]]:
         )
     )
     return figures
+
+
+def _groups(outcome: RunOutcome) -> dict[str, Any]:
+    """The thresholds by group, the lowest first; a page shows no more of them than a person reads."""
+    ordered = sorted(outcome.groups.items(), key=lambda pair: (pair[1], pair[0]))
+    closed = sum(threshold > 1 for threshold in outcome.groups.values())
+    return {
+        "column": outcome.by,
+        "rows": [(name, f"{limit:.6f}" if limit <= 1 else "all to large") for name, limit in ordered[:_SHOWN_GROUPS]],
+        "more": words.count(len(ordered) - _SHOWN_GROUPS) if len(ordered) > _SHOWN_GROUPS else "",
+        "closed": words.count(closed) if closed else "",
+    }
 
 
 def _one_sided(threshold: float) -> str:

@@ -135,6 +135,20 @@ def method(counterfactual: Counterfactual) -> str:
     return _METHODS.get(counterfactual.method, f"Method: {counterfactual.method}.")
 
 
+def split(threshold: float, by: str | None, groups: int) -> str:
+    """What split the queries: one threshold, or one for each of ``groups`` values of the column ``by``."""
+    if by is None:
+        return f"threshold {threshold:.6f}"
+    return f"{count(groups)} threshold{'' if groups == 1 else 's'} by {by}"
+
+
+def ungrouped(by: str | None, rows: int) -> str:
+    """Which queries had no threshold of their own, without a full stop; empty where there are none."""
+    if by is None or not rows:
+        return ""
+    return f"{count(rows)} queries of no calibrated {by} went to the large model"
+
+
 def spent(costs: Sequence[TierCost]) -> Decimal | None:
     """USD of all tiers; None where a tier that was used, or every tier, has no price."""
     return total_usd(costs) if any(cost.price for cost in costs) else None

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hybrid_batch.core.errors import HybridBatchError, InputError, SparkError
 from hybrid_batch.core.inputs import InputSpec, Split
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.records import ShardId
-from hybrid_batch.core.routing import TIERS, RoutingDecision, ScoreHistogram
+from hybrid_batch.core.routing import TIERS, RoutingDecision, ScoreHistogram, Thresholds
 from hybrid_batch.spark import tasks
 from hybrid_batch.spark.failures import cause_of, interruption_behind
 from hybrid_batch.stages.route import ShardRanges, plan_ranges
@@ -104,11 +105,22 @@ def score(spark: SparkSession, task: tasks.ScoreTask, missing: Sequence[int]) ->
     collect(run_units(spark, task, missing, TASK_DONE))
 
 
-def count_scores(spark: SparkSession, layout: RunLayout, parts: Sequence[int]) -> ScoreHistogram:
-    """The night's scores, exactly."""
-    counts = run_units(spark, tasks.CountScoresTask(layout, parts), range(len(parts)), SCORE_COUNTS)
-    table = collect(counts.groupBy("micros").sum("rows").withColumnRenamed("sum(rows)", "rows").sort("micros"))
-    return ScoreHistogram(np.asarray(table["micros"]), np.asarray(table["rows"]))
+def count_scores(
+    spark: SparkSession, layout: RunLayout, parts: Sequence[int], groups: Thresholds | None = None
+) -> ScoreHistogram:
+    """The night's scores, exactly; with thresholds by group also which of them go to small.
+
+    The groups are looked at in the parts, so that no more comes back for thousands of them than for none.
+    """
+    from pyspark.sql import functions as F  # noqa: N812
+
+    counts = run_units(spark, tasks.CountScoresTask(layout, parts, groups), range(len(parts)), SCORE_COUNTS)
+    sums = [F.sum(name).alias(name) for name in SCORE_COUNTS.names[1:]]
+    table = collect(counts.groupBy("micros").agg(*sums).sort("micros"))
+    micros, rows = np.asarray(table["micros"]), np.asarray(table["rows"])
+    if groups is None:
+        return ScoreHistogram(micros, rows)
+    return ScoreHistogram(micros, rows, np.asarray(table["small"]), pc.sum(table["ungrouped"]).as_py() or 0)
 
 
 def place_shards(
@@ -119,7 +131,7 @@ def place_shards(
     total = sum(rows.values())
     shards = sum(-(-count // shard_rows) for count in rows.values())
     rate = 1.0 if total <= FULL_SAMPLE_ROWS else min(1.0, SAMPLE_KEYS_PER_SHARD * shards / total)
-    task = tasks.SampleKeysTask(layout, parts, decision.threshold_micros, rate)
+    task = tasks.SampleKeysTask(layout, parts, decision.thresholds, rate)
     sample = collect(run_units(spark, task, range(len(parts)), KEY_SAMPLE))
     keys: defaultdict[str, list[str]] = defaultdict(list)
     for tier, key in zip(sample["tier"].to_pylist(), sample["key"].to_pylist(), strict=True):

@@ -22,7 +22,7 @@ from hybrid_batch.core.errors import EngineDiedError
 from hybrid_batch.core.inputs import InputSpec, Split
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.records import ShardId
-from hybrid_batch.core.routing import REJECTED, TIERS
+from hybrid_batch.core.routing import REJECTED, TIERS, Thresholds
 from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, EngineRecipe, Sampling
 from hybrid_batch.ledger import Ledger
 from hybrid_batch.parquet import batches_to_parquet, from_parquet, to_parquet
@@ -32,7 +32,7 @@ from hybrid_batch.spark.text_files import BATCH_ROWS
 from hybrid_batch.stages import generate, route
 from hybrid_batch.stages.score import score_batch
 from hybrid_batch.storage import open_store, reading
-from hybrid_batch.tables import DEAD_LETTERS, INPUT_IDS, KEY_SAMPLE, SCORE_COUNTS, SCORED, SHARD, TASK_DONE, with_kept
+from hybrid_batch.tables import DEAD_LETTERS, INPUT_IDS, KEY_SAMPLE, SCORED, SHARD, TASK_DONE, with_kept
 
 ENGINE_RESTARTS: Final = 3
 """Engine deaths that one shard survives before its task fails and Spark runs it elsewhere."""
@@ -79,7 +79,8 @@ class ScoreTask:
         split = self.splits[unit]
         schema = with_kept(SCORED, self.kept)
         scorer = executor.router(self.router_path, self.router_fingerprint, self.threads)
-        batches = (score_batch(batch, scorer, schema) for batch in read_split(split, self.spec, self.kept))
+        read = read_split(split, self.spec, self.kept)
+        batches = (score_batch(batch, scorer, schema, self.spec.task_column) for batch in read)
         data, rows = batches_to_parquet(batches, schema)
         committed = open_store(self.layout.root).put_if_absent(self.layout.scored(split.number), data)
         yield _done(unit, committed, rows)
@@ -87,15 +88,16 @@ class ScoreTask:
 
 @dataclass(frozen=True)
 class CountScoresTask:
-    """Counts the scores of one part."""
+    """Counts the scores of one part; with thresholds by group also which of them go to small."""
 
     layout: RunLayout
     parts: Sequence[int]
+    groups: Thresholds | None
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
-        for batch in _read_batches(self.layout.scored(self.parts[unit]), ["score", "error_kind"]):
-            micros, rows = np.unique(route.score_keys(batch), return_counts=True)
-            yield pa.RecordBatch.from_arrays([pa.array(micros), pa.array(rows.astype(np.int64))], schema=SCORE_COUNTS)
+        columns = ["score", "error_kind", *(self.groups.columns if self.groups else ())]
+        for batch in _read_batches(self.layout.scored(self.parts[unit]), columns):
+            yield route.count_scores(batch, self.groups)
 
 
 @dataclass(frozen=True)
@@ -104,14 +106,14 @@ class SampleKeysTask:
 
     layout: RunLayout
     parts: Sequence[int]
-    threshold_micros: int
+    thresholds: Thresholds
     rate: float
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
-        columns = ["query_id", "prompt", "messages", "score", "error_kind"]
+        columns = ["query_id", "prompt", "messages", "score", "error_kind", *self.thresholds.columns]
         for batch in _read_batches(self.layout.scored(self.parts[unit]), columns):
             rows = route.sampled(batch, self.rate)
-            names = np.array(TIERS)[route.tier_indices(rows, self.threshold_micros)]
+            names = np.array(TIERS)[route.tier_indices(rows, self.thresholds)]
             yield pa.RecordBatch.from_arrays([pa.array(names, pa.string()), route.sort_keys(rows)], schema=KEY_SAMPLE)
 
 
@@ -121,13 +123,13 @@ class RouteTask:
 
     layout: RunLayout
     parts: Sequence[int]
-    threshold_micros: int
+    thresholds: Thresholds
     ranges: route.ShardRanges
     missing: frozenset[int]
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
         for batch in _read_batches(self.layout.scored(self.parts[unit]), None):
-            numbers = route.shard_numbers(batch, self.threshold_micros, self.ranges)
+            numbers = route.shard_numbers(batch, self.thresholds, self.ranges)
             rows = batch.append_column(SHARD, pa.array(numbers, pa.int64()))
             if len(self.missing) == self.ranges.total:
                 yield rows

@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from hybrid_batch.core.routing import TIERS, assign_tiers, histogram_keys
+from hybrid_batch.core.routing import REJECTED, SMALL, TIERS, Thresholds, assign_tiers, histogram_keys
+from hybrid_batch.stages.groups import row_thresholds
+from hybrid_batch.tables import SCORE_COUNTS
 
 KEY_PREFIX_CHARACTERS = 256
 
@@ -83,14 +85,28 @@ def plan_ranges(keys: Sequence[str], rows: int, shard_rows: int) -> list[str]:
     return [ordered[index * len(ordered) // shards] for index in range(shards)]
 
 
-def tier_indices(rows: pa.RecordBatch | pa.Table, threshold_micros: int) -> np.ndarray:
+def tier_indices(rows: pa.RecordBatch, thresholds: Thresholds) -> np.ndarray:
     """Index into :data:`hybrid_batch.core.routing.TIERS` of each scored row, int8 ``[n]``."""
-    return assign_tiers(score_keys(rows), threshold_micros)
+    held = thresholds.micros if thresholds.by is None else row_thresholds(rows, thresholds)[0]
+    return assign_tiers(score_keys(rows), held)
 
 
-def shard_numbers(rows: pa.RecordBatch, threshold_micros: int, ranges: ShardRanges) -> np.ndarray:
+def count_scores(rows: pa.RecordBatch, groups: Thresholds | None) -> pa.RecordBatch:
+    """How many scored rows have which score, as ``SCORE_COUNTS``; with ``groups`` also how many of them go to small."""
+    keys = score_keys(rows)
+    micros, counts = np.unique(keys, return_counts=True)
+    further: list[pa.Array] = [pa.nulls(len(micros), pa.int64())] * 2
+    if groups is not None:
+        held, own = row_thresholds(rows, groups)
+        tiers, places = assign_tiers(keys, held), np.searchsorted(micros, keys)
+        marked = (tiers == TIERS.index(SMALL), ~own & (tiers != TIERS.index(REJECTED)))
+        further = [pa.array(np.bincount(places[chosen], minlength=len(micros)), pa.int64()) for chosen in marked]
+    return pa.RecordBatch.from_arrays([pa.array(micros), pa.array(counts, pa.int64()), *further], schema=SCORE_COUNTS)
+
+
+def shard_numbers(rows: pa.RecordBatch, thresholds: Thresholds, ranges: ShardRanges) -> np.ndarray:
     """Shard of each scored row, counted over all tiers, int64 ``[n]``."""
-    tiers = tier_indices(rows, threshold_micros)
+    tiers = tier_indices(rows, thresholds)
     keys = np.array(sort_keys(rows).to_pylist(), dtype=object)
     numbers = np.empty(rows.num_rows, dtype=np.int64)
     for index, tier in enumerate(TIERS):

@@ -8,19 +8,24 @@ import pyarrow.compute as pc
 
 from hybrid_batch.core.routing import GRID, to_micros
 from hybrid_batch.engines.base import Scorer
+from hybrid_batch.stages.groups import names
 
 
-def score_batch(batch: pa.RecordBatch, scorer: Scorer, schema: pa.Schema) -> pa.RecordBatch:
+def score_batch(
+    batch: pa.RecordBatch, scorer: Scorer, schema: pa.Schema, task_column: str | None = None
+) -> pa.RecordBatch:
     """Guarded rows -> scored rows with ``schema``, in the same order and number.
 
+    The values of ``task_column``, if there is one, are told to the scorer as the tasks of the queries.
     Scores are put on the grid of one millionth.  Raises ``ValueError`` if the scorer returns another number of scores
     than it got texts, or scores outside [0, 1].
     """
     answerable = pc.is_null(batch["error_kind"])
     texts = batch["prompt"].filter(answerable).to_pylist()
+    tasks = None if task_column is None else names(batch, task_column).filter(answerable).to_pylist()
     scores = np.full(batch.num_rows, np.nan)
     if texts:
-        scores[answerable.to_numpy(zero_copy_only=False)] = _checked(scorer.score(texts), len(texts))
+        scores[answerable.to_numpy(zero_copy_only=False)] = _checked(scorer.score(texts, tasks), len(texts))
     micros = to_micros(scores)
     column = pa.array(micros / GRID, mask=micros < 0)
     columns = {name: batch[name] for name in batch.schema.names} | {"score": column}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_batch.core.routing import GRID, TIERS
+from hybrid_batch.core.routing import GRID, TIERS, Thresholds
 from hybrid_batch.stages import route
 
 prompts = st.one_of(
@@ -31,7 +31,7 @@ rows = st.lists(
 SCHEMA = pa.schema([(name, pa.string()) for name in ("query_id", "prompt", "messages", "error_kind")]).append(
     pa.field("score", pa.float64())
 )
-THRESHOLD = GRID // 2
+THRESHOLD = Thresholds(GRID // 2)
 
 
 def batch_of(rows: list[dict]) -> pa.RecordBatch:

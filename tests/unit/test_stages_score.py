@@ -24,9 +24,11 @@ class Lengths:
 
     scale: float = 0.1
     asked: list[str] = field(default_factory=list)
+    told: list[Sequence[str | None] | None] = field(default_factory=list)
 
-    def score(self, texts: Sequence[str]) -> np.ndarray:
+    def score(self, texts: Sequence[str], tasks: Sequence[str | None] | None = None) -> np.ndarray:
         self.asked.extend(texts)
+        self.told.append(tasks)
         return np.array([len(text) * self.scale for text in texts], dtype=np.float32)
 
 
@@ -36,7 +38,7 @@ class Fixed:
 
     scores: np.ndarray
 
-    def score(self, texts: Sequence[str]) -> np.ndarray:
+    def score(self, texts: Sequence[str], tasks: Sequence[str | None] | None = None) -> np.ndarray:
         return self.scores
 
 

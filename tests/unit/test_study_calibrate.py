@@ -176,4 +176,5 @@ def test_the_words_fit_a_terminal(made: Subject):
         assert max(map(len, text.splitlines())) <= 80
         assert told(goal, by)[1:] in text
     promised = calibrate(made, GOAL, "task").record
-    assert usage(promised) .startswith("one threshold for all queries")
+    numbers = ", ".join(f"{name}: {value}" for name, value in GOAL.items())
+    assert usage(promised) == f"policy: {{{numbers}, by: task}}"
