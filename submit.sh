@@ -4,9 +4,9 @@ set -m # the job gets a process group of its own, so that a signal reaches all o
 
 usage() {
   cat <<'HELP'
-usage: ./submit.sh CONFIG [spark-submit options] [-- job arguments]
+usage: ./submit.sh [--label] CONFIG [spark-submit options] [-- job arguments]
 
-Runs `hybrid-batch run CONFIG` through spark-submit.
+Runs `hybrid-batch run CONFIG` through spark-submit, with --label `hybrid-batch label CONFIG`.
 
   ./submit.sh conf/demo.yaml
   ./submit.sh conf/nightly.yaml --master spark://host:7077 -- --date 2026-11-23 --limit 1000
@@ -26,6 +26,14 @@ fail() {
   printf 'error: %s\n' "$1" >&2
   exit 2
 }
+
+entry=run_batch.py
+command=()
+if [[ "${1:-}" == --label ]]; then
+  entry=label_batch.py
+  command=(--label)
+  shift
+fi
 
 case "${1:-}" in
   -h | --help) usage && exit 0 ;;
@@ -68,11 +76,11 @@ log="$(cd "$log_dir" && pwd)/spark-$(date +%Y%m%d-%H%M%S)-$$.log"
 properties="$(mktemp)"
 trap 'rm -f "$properties"' EXIT
 "$PYSPARK_DRIVER_PYTHON" -c 'from hybrid_batch.cli import main; main()' \
-  spark-properties "$config" "$log" "${job[@]}" >"$properties"
+  spark-properties "$config" "$log" "${command[@]}" "${job[@]}" >"$properties"
 
 printf "Spark's log: %s\n" "$log" >&2
 "$submit" --properties-file "$properties" --load-spark-defaults "${options[@]}" \
-  "$root/jobs/run_batch.py" "$config" "${job[@]}" 2>>"$log" &
+  "$root/jobs/$entry" "$config" "${job[@]}" 2>>"$log" &
 group=$!
 interrupted=""
 trap 'interrupted=130; kill -INT -- "-$group" 2>/dev/null || true' INT

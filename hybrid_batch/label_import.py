@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from hybrid_batch.core.errors import InputError
 from hybrid_batch.labelset import LabelSet, label_set, parsed_rows, prompt_id, quality_list
 from hybrid_batch.storage import normalise
@@ -82,20 +80,6 @@ def import_labels(source: str, columns: Columns) -> Imported:
         source=place,
     )
     return Imported(labels, rows, merged, unanswered)
-
-
-def summary(labels: LabelSet) -> dict[str, float]:
-    """Mean quality of both models, and the shares of queries in which small is as good, better, worse."""
-    gap = labels.qualities.gap
-    return {
-        "mean_small": float(labels.qualities.mean_small.mean()),
-        "mean_large": float(labels.qualities.mean_large.mean()),
-        "as_good": float((gap >= 0).mean()),
-        "better": float((gap > 0).mean()),
-        "worse": float((gap < 0).mean()),
-        "tasks": float(len({task for task in labels.tasks if task})),
-        "answers": float(np.mean([(~np.isnan(row)).sum() for row in labels.qualities.small])),
-    }
 
 
 def _query(row: Mapping[str, Any], columns: Columns, where: str) -> tuple[str, _Query]:

@@ -117,6 +117,20 @@ def write_labels(url: str, labels: LabelSet) -> None:
     open_store(place).put(place, to_parquet(table))
 
 
+def summary(labels: LabelSet) -> dict[str, float]:
+    """Mean quality of both models, and the shares of queries in which small is as good, better, worse."""
+    gap = labels.qualities.gap
+    return {
+        "mean_small": float(labels.qualities.mean_small.mean()),
+        "mean_large": float(labels.qualities.mean_large.mean()),
+        "as_good": float((gap >= 0).mean()),
+        "better": float((gap > 0).mean()),
+        "worse": float((gap < 0).mean()),
+        "tasks": float(len({task for task in labels.tasks if task})),
+        "answers": float(np.mean([(~np.isnan(row)).sum() for row in labels.qualities.small])),
+    }
+
+
 def quality_list(value: Any, where: str) -> list[float | None]:
     """One quality or a list of them as a list; booleans are 1 and 0, JSON and number texts are read.
 

@@ -6,8 +6,9 @@ from hybrid_batch.config import TiersSection
 from hybrid_batch.core.cost import Price, TierCost, tier_costs
 from hybrid_batch.core.errors import InputError, RunConflictError
 from hybrid_batch.core.layout import RunLayout, runs_folder
-from hybrid_batch.core.plan import Plan
+from hybrid_batch.core.plan import LABELLING, Plan
 from hybrid_batch.core.records import Receipt, merge_counts
+from hybrid_batch.core.routing import SMALL
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import RunStatus, StageStatus
 from hybrid_batch.storage import join, normalise, open_store
@@ -52,13 +53,17 @@ def _is_plan(url: str, folder: str) -> bool:
 
 
 def _scoring(ledger: Ledger, plan: Plan, routing: Routing | None) -> StageStatus:
+    """The first stage: scoring in a run, in a labelling the sample, which is less than what was read."""
+    name, total = "score", sum(routing.rows().values()) if routing else None
+    if plan.identity.get("kind") == LABELLING:
+        name, total = "sample", routing.rows()[SMALL] // int(plan.identity["answers"]) if routing else None
     parts = ledger.scored_parts()
     sizes = [split.max_rows or split.rows for split in plan.splits]
-    known = None if any(size is None for size in sizes) else sum(size or 0 for size in sizes)
-    total = sum(routing.rows().values()) if routing else known
+    if total is None and not any(size is None for size in sizes):
+        total = sum(size or 0 for size in sizes)
     done = sum(split.max_rows or split.rows or 0 for split in plan.splits if split.number in parts)
     complete = len(parts) == len(plan.splits)
-    return StageStatus("score", len(parts), len(plan.splits), total or 0 if complete else done, total)
+    return StageStatus(name, len(parts), len(plan.splits), total or 0 if complete else done, total)
 
 
 def _generating(routing: Routing | None, receipts: list[Receipt]) -> list[StageStatus]:

@@ -137,7 +137,7 @@ SCORE_COUNTS = pa.schema(
 
 ID_HASHES = pa.schema(
     [
-        pa.field("hash", pa.uint64()),
+        pa.field("hash", pa.int64()),
     ]
 )
 

@@ -50,10 +50,15 @@ Overrides = Annotated[
 def load(config: Path, date: str | None, limit: int | None, overrides: Sequence[str] | None) -> JobConfig:
     from hybrid_batch.config import load_config
 
-    given = list(overrides or ())
-    given += [] if date is None else [f"run.date={date}"]
-    given += [] if limit is None else [f"input.limit={limit}"]
-    return load_config(config, given)
+    return load_config(config, given(date, limit, overrides))
+
+
+def given(date: str | None, limit: int | None, overrides: Sequence[str] | None) -> list[str]:
+    """All that the command line lays over the file, as ``key=value``."""
+    found = list(overrides or ())
+    found += [] if date is None else [f"run.date={date}"]
+    found += [] if limit is None else [f"input.limit={limit}"]
+    return found
 
 
 def terminal(*, stderr: bool = False) -> Console:

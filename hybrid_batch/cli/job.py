@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from hybrid_batch import __version__
-from hybrid_batch.cli.base import ConfigFile, Date, Limit, Overrides, app, errors_told, load, terminal
+from hybrid_batch.cli.base import ConfigFile, Date, Limit, Overrides, app, errors_told, given, load, terminal
 
 if TYPE_CHECKING:
     from hybrid_batch.preflight import Finding
@@ -105,12 +105,17 @@ def spark_properties(
     overrides: Overrides = None,
     _dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
     _shards: Annotated[int | None, typer.Option("--shards")] = None,
+    label: Annotated[bool, typer.Option("--label")] = False,
 ) -> None:
     """Print Spark's settings for a run, in the form of a properties file; submit.sh hands them to spark-submit."""
     with errors_told():
+        from hybrid_batch.config.labelling import load_label_config
         from hybrid_batch.spark.session import retrying, settings
 
-        spark = load(config, date, limit, overrides).spark
+        if label:
+            spark = load_label_config(config, given(date, limit, overrides)).spark
+        else:
+            spark = load(config, date, limit, overrides).spark
         lines = settings(spark.master, spark.conf, log_file) | (
             {"spark.master": retrying(spark.master)} if spark.master else {}
         )

@@ -1,4 +1,4 @@
-"""Commands about labelled queries."""
+"""Commands about labelled queries: have them answered and judged, or bring them in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,38 @@ from typing import Annotated
 
 import typer
 
-from hybrid_batch.cli.base import app, errors_told, terminal
+from hybrid_batch.cli.base import ConfigFile, Date, Limit, Overrides, app, errors_told, given, terminal
+
+
+@app.command()
+def label(
+    config: ConfigFile,
+    date: Date = None,
+    limit: Limit = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+) -> None:
+    """Have both models answer a sample of queries, and judge the answers.  The same command resumes."""
+    with errors_told():
+        from hybrid_batch import labelling
+        from hybrid_batch.config.labelling import load_label_config
+        from hybrid_batch.reports.labelling import labelling_view
+        from hybrid_batch.reports.progress import watching
+
+        job = load_label_config(config, given(date, limit, overrides))
+        with watching(terminal(stderr=True)) as observer:
+            if dry_run:
+                labelling.dry_run(job, observer)
+                return
+            done = labelling.label(job, observer)
+        console = terminal()
+        if done.already_there:
+            typer.secho(f"These queries were labelled before in {done.layout.run_id}; nothing was done.\n", bold=True)
+        console.print(labelling_view(done.labels, done.manifest, done.costs, console.width), crop=False)
+        typer.echo(f"\nLabels       {done.url}")
+        typer.echo("Next         hybrid-batch train CONFIG, with labels.path set to this table")
+        labelling.check_label_rate(done, job.run.max_error_rate)
+
 
 labels = typer.Typer(help="Labelled queries: bring them in from elsewhere.", no_args_is_help=True)
 app.add_typer(labels, name="labels")
@@ -35,8 +66,8 @@ def import_(
     """Make a labels table from any table that has a quality for each model."""
     with errors_told():
         from hybrid_batch.core.errors import ConfigError
-        from hybrid_batch.label_import import Columns, import_labels, summary
-        from hybrid_batch.labelset import write_labels
+        from hybrid_batch.label_import import Columns, import_labels
+        from hybrid_batch.labelset import summary, write_labels
         from hybrid_batch.reports.console import pairs_view
 
         if not output.endswith(".parquet"):

@@ -1,4 +1,4 @@
-"""What the job reads: a description of the query files, and the splits they are read in."""
+"""What the job reads: a description of the query files, the splits they are read in, the columns of labels."""
 
 from __future__ import annotations
 
@@ -63,3 +63,21 @@ class Split:
     def from_list(cls, values: list) -> Split:
         number, url, first_row, rows, groups, max_rows = values
         return cls(number, url, first_row, rows, tuple(groups) if groups is not None else None, max_rows)
+
+
+@dataclass(frozen=True)
+class LabelColumns:
+    """Kept columns that a labelling reads, None where it has none.
+
+    ``scorer`` names, for each row, how its answers are judged.
+    """
+
+    task: str | None = None
+    reference: str | None = None
+    choices: str | None = None
+    scorer: str | None = None
+
+    def names(self) -> tuple[str, ...]:
+        """Those that are there, each once."""
+        given = (self.task, self.reference, self.choices, self.scorer)
+        return tuple(dict.fromkeys(name for name in given if name is not None))

@@ -72,6 +72,18 @@ class RunLayout:
         return f"{self.dead_letters_folder}/{_shard_path(shard)}.parquet"
 
     @property
+    def labels_folder(self) -> str:
+        return f"{self.root}/labels"
+
+    def labels(self, key: str) -> str:
+        """The labels that the scorer ``key`` made of a labelling's answers."""
+        return f"{self.labels_folder}/{key}.parquet"
+
+    def judged_folder(self, key: str) -> str:
+        """Labels shard by shard, as far as they are made; :meth:`labels` is the whole."""
+        return f"{self.root}/judged/{key}"
+
+    @property
     def cost_report(self) -> str:
         return f"{self.root}/reports/cost.parquet"
 

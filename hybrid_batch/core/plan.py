@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from hybrid_batch.core.fingerprint import Plain, fingerprint
 from hybrid_batch.core.inputs import Split
 from hybrid_batch.core.manifest import FORMAT
+
+LABELLING: Final = "labels"
+"""``kind`` in the identity of a labelling; a run of the nightly job has none."""
 
 
 @dataclass(frozen=True)

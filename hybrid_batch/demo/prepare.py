@@ -20,6 +20,7 @@ def prepare(out: Path, cache: Path | None = None) -> None:
         print(f"{name}: {folder}")
     print(f"router: {assemble_router(cache)}")
     rows = write_questions(out / "questions.jsonl", HELDOUT)
+    write_questions(out / "all-questions.jsonl", None)
     write_answers(out / "answers.jsonl", HELDOUT)
     print(f"questions: {out / 'questions.jsonl'} ({rows} rows)")
     for split in (TRAIN, HELDOUT):

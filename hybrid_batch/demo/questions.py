@@ -55,9 +55,10 @@ def questions_of(split: str) -> tuple[Question, ...]:
     return tuple(question for question in all_questions() if question.split == split)
 
 
-def write_questions(path: Path, split: str = HELDOUT) -> int:
-    """Write the job's input as JSON lines (query_id, task, prompt; no answers); the number of rows."""
-    return _write(path, questions_of(split), ("query_id", "task", "prompt"))
+def write_questions(path: Path, split: str | None = HELDOUT) -> int:
+    """Write the questions of ``split`` (all: None) as JSON lines (query_id, task, prompt; no answers) -> rows."""
+    questions = all_questions() if split is None else questions_of(split)
+    return _write(path, questions, ("query_id", "task", "prompt"))
 
 
 def write_answers(path: Path, split: str = HELDOUT) -> int:

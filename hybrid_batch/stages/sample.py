@@ -18,9 +18,9 @@ _SEED = 2
 
 
 def sample_hashes(rows: pa.RecordBatch) -> np.ndarray:
-    """Hash of each row's id, uint64 ``[n]``."""
-    hashes = (xxhash.xxh64_intdigest(value.encode(), seed=_SEED) for value in rows["query_id"].to_pylist())
-    return np.fromiter(hashes, dtype=np.uint64, count=rows.num_rows)
+    """Hash of each row's id, 63 bits in int64 ``[n]``: Spark has no unsigned numbers."""
+    hashes = (xxhash.xxh64_intdigest(value.encode(), seed=_SEED) >> 1 for value in rows["query_id"].to_pylist())
+    return np.fromiter(hashes, dtype=np.int64, count=rows.num_rows)
 
 
 def answerable(rows: pa.RecordBatch) -> pa.RecordBatch:
@@ -29,14 +29,14 @@ def answerable(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def smallest(hashes: np.ndarray, count: int) -> np.ndarray:
-    """The ``count`` smallest of ``hashes`` (uint64 ``[n]``), in no order; all of them if there are fewer."""
+    """The ``count`` smallest of ``hashes`` (int64 ``[n]``), in no order; all of them if there are fewer."""
     return hashes if len(hashes) <= count else np.partition(hashes, count - 1)[:count]
 
 
 def sampled_rows(rows: pa.RecordBatch, limit: int, schema: pa.Schema) -> pa.RecordBatch:
     """The answerable rows whose hash is at most ``limit``, with ``schema``: scored rows without a score."""
     able = answerable(rows)
-    chosen = able.filter(pa.array(sample_hashes(able) <= np.uint64(limit)))
+    chosen = able.filter(pa.array(sample_hashes(able) <= limit))
     columns = {name: chosen[name] for name in chosen.schema.names} | {
         "score": pa.nulls(chosen.num_rows, SCORED.field("score").type)
     }
@@ -50,7 +50,7 @@ def in_request_order(rows: pa.Table) -> pa.Table:
 
 
 def asked_rows(rows: pa.Table, answers: int) -> pa.Table:
-    """Every row ``answers`` times, one after the other: column ``answer_number`` counts from 0 and is part of the id."""
+    """Every row ``answers`` times, one after the other; ``answer_number`` counts from 0 and ends the id."""
     index = np.repeat(np.arange(rows.num_rows), answers)
     numbers = np.tile(np.arange(answers, dtype=np.int32), rows.num_rows)
     repeated = rows.take(pa.array(index))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from hybrid_batch.config import load_config
+from hybrid_batch.config.labelling import load_label_config
 from hybrid_batch.config.training import load_train_config
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,8 @@ def resolved(file: Path) -> str:
     if file.stem.endswith("-train"):
         trained = load_train_config(file, [], ENVIRONMENT).model_dump(mode="json")
         return json.dumps(trained, indent=2, ensure_ascii=False) + "\n"
-    config = load_config(file, [DATE], ENVIRONMENT)
+    load = load_label_config if file.stem.endswith("-label") else load_config
+    config = load(file, [DATE], ENVIRONMENT)
     return json.dumps(config.redacted(), indent=2, ensure_ascii=False) + "\n"
 
 
