@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from itertools import groupby, pairwise
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_batch.core.routing import GRID, TIERS, Thresholds
+from hybrid_batch.core.routing import GRID, TIERS, ScoreHistogram, Thresholds, decide
 from hybrid_batch.stages import route
+from hybrid_batch.tables import SCORE_COUNTS
 
 prompts = st.one_of(
     st.sampled_from(["", "same", "same prefix", "x" * 300, "x" * 300 + "y", "é", "a\x00b", "z\U0001f600"]),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
 )
+groups = st.sampled_from([None, "", "a", "b", "c", "7", "true"])
 rows = st.lists(
     st.fixed_dictionaries(
         {
@@ -24,14 +27,18 @@ rows = st.lists(
             "messages": st.none() | prompts,
             "score": st.none() | st.integers(0, GRID).map(lambda micros: micros / GRID),
             "error_kind": st.sampled_from([None, None, None, "null_prompt"]),
+            "tenant": groups,
         }
     ),
     max_size=40,
 )
-SCHEMA = pa.schema([(name, pa.string()) for name in ("query_id", "prompt", "messages", "error_kind")]).append(
+SCHEMA = pa.schema([(name, pa.string()) for name in ("query_id", "prompt", "messages", "error_kind", "tenant")]).append(
     pa.field("score", pa.float64())
 )
 THRESHOLD = Thresholds(GRID // 2)
+by_group = st.dictionaries(groups.filter(bool), st.integers(0, GRID + 1), max_size=5).map(
+    lambda found: Thresholds(GRID + 1, "tenant", found)
+)
 
 
 def batch_of(rows: list[dict]) -> pa.RecordBatch:
@@ -116,6 +123,43 @@ def test_equal_requests_are_neighbours_and_keys_are_unique(rows):
 
     assert len(set(keys)) == len(keys)
     assert len(list(groupby(ordered))) == len(set(texts))
+
+
+def slow_tier(row: dict, thresholds: Thresholds) -> str:
+    """The rule for one row, as a person would apply it."""
+    if row["error_kind"] is not None:
+        return "rejected"
+    limit = thresholds.groups.get(row["tenant"], thresholds.micros)
+    return "small" if row["score"] is not None and round(row["score"] * GRID) >= limit else "large"
+
+
+@given(rows, by_group, st.integers(1, 9))
+def test_groups_go_where_each_row_alone_would_and_are_counted_so(rows, thresholds, cut):
+    batch = batch_of(rows)
+    expected = [slow_tier(row, thresholds) for row in rows]
+    assert [TIERS[index] for index in route.tier_indices(batch, thresholds)] == expected
+
+    pieces = [route.count_scores(batch.slice(start, cut), thresholds) for start in range(0, batch.num_rows, cut)]
+    table = (
+        pa.Table.from_batches(pieces, SCORE_COUNTS)
+        .group_by("micros")
+        .aggregate([(name, "sum") for name in ("rows", "small", "ungrouped")])
+    )
+    micros, counted, small = (np.asarray(table[name]) for name in ("micros", "rows_sum", "small_sum"))
+    histogram = ScoreHistogram(micros, counted, small, sum(table["ungrouped_sum"].to_pylist()))
+    decision = decide(thresholds, histogram)
+    assert [decision.small, decision.large, decision.rejected] == [expected.count(tier) for tier in TIERS]
+    strangers = [row for row in rows if row["error_kind"] is None and row["tenant"] not in thresholds.groups]
+    assert decision.ungrouped == len(strangers)
+    assert int(histogram.coarse().small.sum()) == decision.small
+
+
+@given(rows, st.integers(0, GRID + 1))
+def test_one_threshold_is_a_group_of_all(rows, micros):
+    batch = batch_of(rows)
+    everybody = Thresholds(micros, "tenant", dict.fromkeys(("a", "b"), micros))
+    assert (route.tier_indices(batch, Thresholds(micros)) == route.tier_indices(batch, everybody)).all()
+    assert route.count_scores(batch, None)["small"].null_count == len(route.count_scores(batch, everybody))
 
 
 @given(rows, st.floats(0, 1), st.integers(1, 9))

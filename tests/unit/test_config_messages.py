@@ -65,6 +65,17 @@ PRICE = 'allowed is a decimal of at least 0 in quotes ("1.20"), or a whole numbe
             {},
             "policy: give exactly one of threshold (0 to 1), small_share (0 to 1) and max_drop_pct (percent)",
         ),
+        (
+            "policy.by",
+            "tenant",
+            "policy: by: 'tenant' goes with max_drop_pct: only a promise is calibrated for each group",
+        ),
+        (
+            "policy",
+            {"max_drop_pct": 1.0, "by": "tenant"},
+            "job.yaml: policy.by: there is no column 'tenant' in input.keep or input.columns.task; these name none",
+        ),
+        ("input.columns.task", "tier", "input: columns.task: tier: the results have a column of that name; rename it"),
         ("policy", MISSING, "policy: is required; allowed is a mapping with threshold, small_share"),
         ("policy", 3, "policy: 3 is not allowed; allowed is a mapping with threshold, small_share"),
         ("run", MISSING, "run: is required; allowed is a mapping with name, output, date, log_dir, max_error_rate"),

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hybrid_batch.config import parse_config
 from hybrid_batch.config.explain import explain
 from hybrid_batch.core.cost import EngineTimePrice, TokenPrice
+from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.core.inputs import InputSpec
 from hybrid_batch.core.routing import SmallSharePolicy, ThresholdPolicy
 from hybrid_batch.engines.base import EndpointRecipe, Sampling, ServerRecipe
@@ -68,6 +70,30 @@ def test_input_router_policy_and_sampling() -> None:
 def test_a_threshold_policy() -> None:
     policy = type(CONFIG.policy).model_validate({"threshold": 0})
     assert policy.to_policy() == ThresholdPolicy(0.0)
+
+
+def test_the_task_is_carried_along_and_may_be_the_group() -> None:
+    columns = {"prompt": "text", "task": "kind"}
+    document: dict[str, Any] = {
+        "run": {"name": "night", "output": "out"},
+        "input": {"path": "queries", "format": "jsonl", "columns": columns, "keep": ["tenant"]},
+        "router": {"path": "router"},
+        "policy": {"max_drop_pct": 2.5, "by": "kind"},
+        "tiers": {"small": {"model": "org/small"}, "large": {"model": "org/large"}},
+    }
+    config = parse_config(document)
+    spec = config.input.to_spec()
+    assert (spec.keep, spec.task_column) == (("tenant", "kind"), "kind")
+    assert config.policy.to_policy() is None
+    told = dict(explain(config))
+    assert told["input"].endswith(", prompts from 'text', tasks from 'kind'; keeps tenant, kind")
+    assert told["policy"].endswith("95 % confidence, as calibrated for each kind; others go to large")
+    document["policy"]["by"] = "kinds"
+    with pytest.raises(ConfigError, match=r"no column 'kinds' .*; these name 'tenant', 'kind'"):
+        parse_config(document)
+    document["input"]["keep"] = ["Kind"]
+    with pytest.raises(ConfigError, match=r"input: columns\.task: a column is named twice"):
+        parse_config(document)
 
 
 def test_a_server_tier_gives_recipe_and_price() -> None:

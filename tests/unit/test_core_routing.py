@@ -7,12 +7,18 @@ import pytest
 
 from hybrid_batch.core.routing import (
     GRID,
+    LARGE,
+    REJECTED,
+    SMALL,
+    TIERS,
     RoutingDecision,
     ScoreHistogram,
     SmallSharePolicy,
     ThresholdPolicy,
+    Thresholds,
     assign_tiers,
     decide,
+    histogram_keys,
     to_micros,
 )
 
@@ -74,3 +80,43 @@ def test_scores_beyond_the_grid_are_clipped_to_it():
 
 def test_tiers_are_small_integers():
     assert assign_tiers(np.array([3, -1, -2]), 2).dtype == np.int8
+
+
+BY_TENANT = Thresholds(GRID + 1, "tenant", {"a": 500_000, "b": 900_000, "never": GRID + 1})
+
+
+def test_each_query_is_held_against_the_threshold_of_its_group():
+    rows = [
+        ("a", 0.5, SMALL),
+        ("a", 0.499999, LARGE),
+        ("b", 0.5, LARGE),
+        ("b", 0.9, SMALL),
+        ("never", 1.0, LARGE),
+        ("stranger", 1.0, LARGE),
+        (None, 1.0, LARGE),
+        ("a", np.nan, LARGE),
+    ]
+    names, scores, expected = zip(*rows, strict=True)
+    tiers = assign_tiers(to_micros(np.array(scores)), BY_TENANT.of(names))
+    assert [TIERS[index] for index in tiers] == list(expected)
+    assert BY_TENANT.known(names).tolist() == [True] * 5 + [False, False, True]
+    refused = histogram_keys(np.array([0.9]), np.array([True]))
+    assert TIERS[assign_tiers(refused, BY_TENANT.of(["a"]))[0]] == REJECTED
+
+
+def test_one_threshold_is_that_of_every_group():
+    assert Thresholds(7).of(["a", None, ""]).tolist() == [7, 7, 7]
+    assert Thresholds(7).columns == ()
+    assert BY_TENANT.columns == ("tenant",)
+    assert BY_TENANT.of([]).dtype == np.int64
+
+
+def test_thresholds_by_group_are_decided_by_what_was_counted_with_them():
+    histogram = ScoreHistogram(
+        np.array([-2, -1, 600_000, 950_000]), np.array([2, 1, 10, 5]), np.array([0, 0, 7, 4]), ungrouped=3
+    )
+    decision = decide(BY_TENANT, histogram)
+    assert (decision.small, decision.large, decision.rejected, decision.ungrouped) == (11, 5, 2, 3)
+    assert decision.thresholds == BY_TENANT
+    with pytest.raises(ValueError, match="the scores were not counted by 'tenant'"):
+        decide(BY_TENANT, night(0.5))

@@ -55,6 +55,7 @@ def test_every_key_of_the_configuration_is_described_with_its_default():
 
 
 CHANGES: dict[str, object] = {
+    "input.columns.task": "tenant",
     "input.keep": ["tenant"],
     "input.limit": 1,
     "input.rows_per_split": 7,

@@ -11,6 +11,7 @@ from hybrid_batch.core.fingerprint import fingerprint
 from hybrid_batch.identity import identity_of, versions
 from hybrid_batch.promise import router_fingerprint
 from hybrid_batch.spark.source import plan_input
+from tests.support.calibrated import calibrate_by
 from tests.support.jobs import job_document, load, questions, write_parquet
 from tests.support.paper_router import make_paper_router
 
@@ -64,6 +65,7 @@ def test_what_changes_no_answer_changes_no_identity(setting, override):
         "input.limit=5",
         "input.max_prompt_bytes=99",
         "input.keep=[]",
+        "input.columns.task=tenant",
         "tiers.large.model=org/other",
         "tiers.large.dtype=float16",
         "tiers.large.max_model_len=77",
@@ -85,6 +87,26 @@ def test_another_file_is_another_run(setting, name):
     else:
         path.write_bytes(path.read_bytes() + b" ")
     assert identify(setting) != before
+
+
+def test_another_threshold_of_any_group_is_another_run(setting):
+    setting["document"]["policy"] = {"max_drop_pct": 1.0, "by": "tenant"}
+    path = setting["document"]["router"]["path"]
+
+    def calibrated(**thresholds: int) -> str:
+        calibrate_by("tenant", path, thresholds)
+        return identify(setting)
+
+    before = calibrated(t0=500_000, t1=700_000)
+    assert calibrated(t1=700_000, t0=500_000) == before
+    assert len({before, calibrated(t0=500_000, t1=700_001), calibrated(t0=500_000), calibrated()}) == 4
+
+
+def test_the_task_is_kept_whether_or_not_it_is_named_twice(setting):
+    folder, task = setting["folder"], "input.columns.task=tenant"
+    spec = load(setting["document"], folder, [task, "input.keep=[]"]).input.to_spec()
+    assert (spec.keep, spec.task_column) == (("tenant",), "tenant")
+    assert identify(setting, task, "input.keep=[]") == identify(setting, task)
 
 
 def test_a_hidden_file_beside_the_model_is_none_of_it(setting):

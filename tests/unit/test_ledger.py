@@ -173,6 +173,18 @@ def test_a_routing_comes_back_as_it_was_and_the_first_one_holds(ledger):
     assert held.rows() == {"small": 3, "large": 2, "rejected": 1}
 
 
+def test_a_routing_by_group_holds_every_threshold(ledger):
+    decision = RoutingDecision(1_000_001, 3, 2, 1, "tenant", {"é": 620_000, "7": 1_000_001}, 2)
+    histogram = ScoreHistogram(np.array([0, 620_000]), np.array([2, 3]), np.array([0, 3]), 2)
+    ledger.commit_routing(replace(a_routing(small=[""]), decision=decision, histogram=histogram))
+    ledger.commit_routing(a_routing(small=["other"]))
+    found = Ledger(ledger.layout).routing()
+    assert found.decision == decision
+    assert found.decision.thresholds.groups == {"é": 620_000, "7": 1_000_001}
+    assert (found.histogram.small.tolist(), found.histogram.ungrouped) == ([0, 3], 2)
+    assert ledger.routing().histogram.rows.tolist() == [2, 3]
+
+
 def test_a_routing_of_an_empty_night_has_no_shards(ledger):
     empty = Routing(
         RoutingDecision(500_000, 0, 0, 0),

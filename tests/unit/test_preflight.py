@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hybrid_batch.calibrations import ALL_TO_LARGE
 from hybrid_batch.config import JobConfig, parse_config
 from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.core.routing import Thresholds
 from hybrid_batch.preflight import Finding, gpus_here, preflight, readable_bytes, require_ready, runs_here
-from tests.support.jobs import job_document, questions, write_jsonl
+from hybrid_batch.promise import calibration_of, policy_of
+from tests.support.calibrated import calibrate_by
+from tests.support.jobs import job_document, questions, write_jsonl, write_parquet
 from tests.support.paper_router import make_paper_router
 
 VLLM_ON_CPU = {"model": "org/model", "gpus": 0, "usd_per_engine_hour": "1"}
@@ -192,3 +197,57 @@ def test_a_promise_takes_the_threshold_that_was_calibrated_for_it(document: dict
     [finding] = [one for one in preflight(config) if one.field == "policy.max_drop_pct"]
     assert (finding.level, policy_of(config).threshold > 1) == ("warn", True)  # type: ignore[union-attr]
     assert "could not be promised: every query goes to large" in finding.message
+
+
+def test_a_promise_for_each_group_says_which_could_not_be_kept(document: dict[str, Any]) -> None:
+    router = document["router"]["path"]
+    document["policy"] = {"max_drop_pct": 1.0, "by": "tenant"}
+    command = f"hybrid-batch calibrate {router} LABELS --max-drop 1 --confidence 0.95 --by tenant"
+    told = found(document, "error")["policy.max_drop_pct"]
+    assert "not calibrated for at most 1 % drop with 95 % confidence, per tenant" in told
+    assert told.endswith(command)
+    policy = Thresholds(ALL_TO_LARGE, "tenant", {"t0": 1, "t1": 2})
+
+    record = calibrate_by("tenant", router, policy.groups)
+    assert found(document, "ok")["policy.max_drop_pct"].endswith(": 2 groups; queries of any other go to large")
+    assert policy_of(parse_config(document)) == policy
+    assert calibration_of(parse_config(document)) == record
+
+    calibrate_by("tenant", router, {"t0": 1} | {f"g{number:02d}": ALL_TO_LARGE for number in range(12)})
+    told = found(document, "warn")["policy.max_drop_pct"]
+    assert "12 of 13 groups could not be promised and go to large: g00, g01, " in told
+    assert told.endswith(f"g09 and 2 more; with more labels: {command}")
+    calibrate_by("tenant", router, {"t0": ALL_TO_LARGE})
+    assert "could not be promised: every query goes to large" in found(document, "warn")["policy.max_drop_pct"]
+
+
+def test_a_calibration_must_have_been_told_the_tasks_that_the_job_tells(document: dict[str, Any]) -> None:
+    router = Path(document["router"]["path"])
+    document["policy"] = {"max_drop_pct": 1.0, "by": "tenant"}
+    document["input"]["columns"]["task"] = "tenant"
+    calibrate_by("tenant", router, {"t0": 1})
+    assert "learned no tasks" in found(document, "warn")["input.columns.task"]
+    assert "policy.max_drop_pct" in found(document, "ok")
+
+    card = json.loads((router / "router.json").read_text())
+    card["tasks"], card["members"][0]["parts"] = ["t0", "t1"], "tasks"
+    (router / "router.json").write_text(json.dumps(card))
+    assert found(document, "error")["policy.max_drop_pct"].endswith(" --by tenant --tasks")
+    calibrate_by("tenant", router, {"t0": 1})
+    assert "without the tasks of the queries" in found(document, "error")["policy.max_drop_pct"]
+    calibrate_by("tenant", router, {"t0": 1}, with_tasks=True)
+    assert found(document, "error") == {}
+    assert found(document, "ok")["input.columns.task"].startswith("told to the router, which knows 2 tasks")
+    del document["input"]["columns"]["task"]
+    assert "with the tasks of the queries" in found(document, "error")["policy.max_drop_pct"]
+
+
+def test_a_column_of_numbers_names_no_group_and_no_task(document: dict[str, Any], tmp_path: Path) -> None:
+    rows = [{**row, "size": 0.5, "level": 3} for row in questions(10)]
+    document["input"] |= {"path": str(write_parquet(tmp_path / "q.parquet", rows)), "format": "parquet"}
+    document["input"]["columns"]["task"] = "level"
+    document["input"]["keep"] = ["size"]
+    document["policy"] = {"max_drop_pct": 1.0, "by": "size"}
+    calibrate_by("size", document["router"]["path"], {"0.5": 1})
+    message = "column 'size' is double, allowed is text, integer or boolean"
+    assert found(document, "error") == {"policy.by": message}

@@ -54,6 +54,18 @@ def test_a_wide_terminal_keeps_names_on_one_line() -> None:
     assert "qwen2.5-coder-0.5b-instruct" in text(cost_view(an_outcome().costs, 120), 120)
 
 
+def test_thresholds_by_group_are_counted_and_strangers_told() -> None:
+    groups = {"a": 0.5, "b": 1.000001}
+    page = text(
+        outcome_view(replace(an_outcome(), threshold=1.000001, by="tenant", groups=groups, ungrouped_rows=1234))
+    )
+    assert "40.0 % of the queries went to the small model (2 thresholds by tenant)." in page
+    assert "1,234 queries of no calibrated tenant went to the large model." in page
+    page = text(outcome_view(replace(an_outcome(), by="task", groups={"a": 0.5})))
+    assert "(1 threshold by task)." in page
+    assert "calibrated" not in page
+
+
 def test_a_run_that_was_finished_before_says_so_first() -> None:
     assert text(outcome_view(an_outcome(finished=True))).startswith("Run night-3fa9c1d2e4b5 was finished before;")
 

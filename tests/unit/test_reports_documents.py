@@ -21,6 +21,11 @@ from tests.support.outcomes import a_histogram, an_outcome
 NOTHING = ScoreHistogram(np.array([], dtype=np.int64), np.array([], dtype=np.int64))
 
 
+def by_group(histogram: ScoreHistogram) -> ScoreHistogram:
+    """Half of the rows of each score, rounded down, go to small."""
+    return replace(histogram, small=histogram.rows // 2)
+
+
 class Page(HTMLParser):
     """Tags that were left open, all attributes, all text."""
 
@@ -92,11 +97,14 @@ def test_a_price_with_many_digits_is_rounded_to_what_the_table_holds() -> None:
         an_outcome(small=EngineTimePrice(Decimal(9))),
         replace(an_outcome(), threshold=1.000001),
         replace(an_outcome(), threshold=0.0, manifest={}),
+        replace(an_outcome(), threshold=1.000001, by="tenant", groups={"a": 0.5, "b": 1.000001}),
     ],
-    ids=["usual", "empty", "errors", "no-prices", "loss", "all-large", "all-small"],
+    ids=["usual", "empty", "errors", "no-prices", "loss", "all-large", "all-small", "by-group"],
 )
 @pytest.mark.parametrize(
-    "histogram", [a_histogram(), NOTHING, a_histogram(5, 0.5, 0.5001)], ids=["wide", "none", "point"]
+    "histogram",
+    [a_histogram(), NOTHING, a_histogram(5, 0.5, 0.5001), by_group(a_histogram())],
+    ids=["wide", "none", "point", "by-group"],
 )
 def test_the_page_is_whole_and_needs_nothing_else(outcome: object, histogram: ScoreHistogram) -> None:
     html = render_report(outcome, histogram)  # type: ignore[arg-type]
@@ -125,6 +133,25 @@ def test_the_page_says_what_was_spent_saved_and_how_that_is_known() -> None:
         assert told in page.text
 
 
+def test_the_page_lists_thresholds_by_group_and_what_had_none() -> None:
+    groups = {f"t{number:02d}": 0.5 + number / 1000 for number in range(51)} | {"<b>": 0.25, "shut": 1.000001}
+    outcome = replace(an_outcome(), threshold=1.000001, by="tenant", groups=groups, ungrouped_rows=7)
+    html = render_report(outcome, by_group(a_histogram()))
+    page = Page(html)
+    for told in (
+        "53 thresholds by tenant",
+        "Each tenant has a threshold of its own",
+        "tenant Threshold <b> 0.250000 t00 0.500000 t01 0.501000",
+        "And 3 more; manifest.json has all of them.",
+        "1 of them send every query to the large model",
+        "7 queries of no calibrated tenant went to the large model.",
+    ):
+        assert told in page.text
+    assert "<b>" not in html
+    assert "The policy sent every query" not in page.text
+    assert "1.000001" not in page.text
+
+
 def test_names_are_escaped() -> None:
     outcome = an_outcome(errors={"<script>alert(1)</script>": 1})
     html = render_report(outcome, a_histogram())
@@ -143,6 +170,21 @@ def test_every_row_is_drawn_on_the_right_side_of_the_threshold() -> None:
         assert bar.y + bar.height == pytest.approx(HEIGHT)
         side = "small" if bar.x >= drawing.threshold_x - 1e-6 else "large"
         assert bar.tier == side
+
+
+def test_with_thresholds_by_group_each_bar_is_stacked_by_tier() -> None:
+    histogram = by_group(a_histogram())
+    drawing = chart(histogram, 1.000001)
+    assert drawing is not None
+    assert drawing.threshold_x is None
+    rows = {tier: sum(bar.height for bar in drawing.bars if bar.tier == tier) for tier in ("small", "large")}
+    per_row = HEIGHT / drawing.highest
+    small = int((histogram.rows // 2).sum())
+    assert rows["small"] == pytest.approx(small * per_row)
+    assert rows["large"] == pytest.approx((histogram.total - small) * per_row)
+    for bar in drawing.bars:
+        below = [other for other in drawing.bars if other.x == bar.x and other.tier == "small" and bar.tier == "large"]
+        assert bar.y + bar.height == pytest.approx(below[0].y if below else HEIGHT)
 
 
 def test_narrow_scores_are_drawn_large() -> None:

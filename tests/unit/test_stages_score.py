@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from hybrid_batch.core.routing import Thresholds
 from hybrid_batch.stages import guard
+from hybrid_batch.stages.groups import is_nameable, names, row_thresholds
 from hybrid_batch.stages.score import score_batch
 from hybrid_batch.tables import SCORED, with_kept
 
@@ -93,6 +95,38 @@ def test_only_answerable_rows_are_scored_and_every_row_comes_back_in_its_place()
     assert scored["score"].to_pylist() == [0.1, None, 0.3, None, 0.2]
     assert scored["query_id"].to_pylist() == ["0", "1", "2", "3", "4"]
     assert scored.schema == SCHEMA
+
+
+def test_the_scorer_is_told_the_tasks_of_the_rows_it_scores_and_else_none():
+    scorer = Lengths()
+    guarded = guard.guard(rows("a", None, "bbb"), 10)
+    told = score_batch(guarded, scorer, SCHEMA, task_column="tenant")
+    untold = score_batch(guarded, scorer, SCHEMA)
+    assert scorer.told == [["t0", "t2"], None]
+    assert told == untold
+    assert told["tenant"].to_pylist() == ["t0", "t1", "t2"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "named"),
+    [
+        (["a", None, ""], pa.string(), ["a", None, ""]),
+        ([7, None, -1], pa.int16(), ["7", None, "-1"]),
+        ([True, False, None], pa.bool_(), ["true", "false", None]),
+    ],
+)
+def test_tasks_and_groups_are_values_as_text(values, kind, named):
+    assert is_nameable(kind)
+    batch = pa.record_batch({"g": pa.array(values, kind)})
+    assert names(batch, "g").to_pylist() == named
+    held, own = row_thresholds(batch, Thresholds(9, "g", {named[0]: 1}))
+    assert (held.tolist(), own.tolist()) == ([1, 9, 9], [True, False, False])
+    held, own = row_thresholds(batch.slice(0, 0), Thresholds(9, "g", {named[0]: 1}))
+    assert (held.shape, own.shape) == ((0,), (0,))
+
+
+def test_what_is_no_name_is_told_apart():
+    assert not any(map(is_nameable, (pa.float64(), pa.list_(pa.string()), pa.binary(), pa.date32())))
 
 
 def test_nothing_answerable_asks_no_router():
