@@ -44,7 +44,7 @@ class ScorerRecipe:
     options: tuple[tuple[str, OptionValue], ...] = ()
 
     @classmethod
-    def of(cls, kind: str, **options: OptionValue) -> ScorerRecipe:
+    def of(cls, kind: str, /, **options: OptionValue) -> ScorerRecipe:
         """The recipe of ``kind`` with these options, in an order that does not depend on how they were given."""
         return cls(kind, tuple(sorted(options.items())))
 
