@@ -15,6 +15,7 @@ from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.core.routing import GRID
 from hybrid_batch.engines.head import MixtureHead, load_head
 from hybrid_batch.engines.router_card import Member, RouterCard, read_card
+from hybrid_batch.engines.surface import surface_features
 
 __all__ = ["Encoder", "RouterScorer", "load_encoder", "load_router", "read_card"]
 
@@ -95,12 +96,14 @@ class RouterScorer:
         ``tasks`` tells what is known of them; a task that the router was not trained with counts as unknown.
         """
         known = None if tasks is None else [self._places.get(task) if task else None for task in tasks]
+        reads_surface = any(member.surface for member, _ in self._heads)
+        surface = surface_features(texts) if reads_surface else None
         total = np.zeros(len(texts))
         for folder, encoder in self._encoders.items():
             vectors = encoder.embed(texts)
             for member, head in self._heads:
                 if member.encoder == folder:
-                    total += head.score(vectors, known if member.knows_tasks else None)
+                    total += head.score(vectors, known if member.knows_tasks else None, surface)
         return on_grid(total / len(self._heads))
 
 
@@ -116,7 +119,7 @@ def load_router(folder: Path, threads: int | None = None, device: str | None = N
     Raises ``ConfigError`` for a folder that is foreign, damaged or tampered with.
     """
     card = read_card(folder)
-    heads = [(member, load_head(folder / member.head, card.dim)) for member in card.members]
+    heads = [(member, load_head(folder / member.head, card.dim, surface=member.surface)) for member in card.members]
     for member, head in heads:
         if member.knows_tasks and head.parts != len(card.tasks):
             raise ConfigError(f"{folder / member.head}: has {head.parts} parts, the card has {len(card.tasks)} tasks")

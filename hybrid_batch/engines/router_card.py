@@ -6,8 +6,8 @@ An artefact of the format ``hybrid-batch-router/1`` is a folder::
     head.safetensors     gate and experts of a head (see :mod:`hybrid_batch.engines.head`); one for each member
     encoder/             config.json, model.safetensors and tokenizer files of a text encoder; members may share one
 
-The card's ``members`` say which head sits on which encoder; the score is the mean of theirs.  ``calibrations.json``,
-which comes later, may lie beside them.
+The card's ``members`` say which head sits on which encoder, and whether it reads the surface of a text too; the score
+is the mean of theirs.  ``calibrations.json``, which comes later, may lie beside them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.engines.surface import VERSION as SURFACE
 
 FORMAT = "hybrid-batch-router/1"
 CARD, HEAD, ENCODER = "router.json", "head.safetensors", "encoder"
@@ -43,12 +44,14 @@ class FileRecord:
 class Member:
     """One of the routers whose scores are averaged: its head file and encoder folder, relative to the artefact.
 
-    ``knows_tasks`` says whether the parts of its head are the card's tasks.
+    ``knows_tasks`` says whether the parts of its head are the card's tasks, ``surface`` whether it reads the numbers of
+    :mod:`hybrid_batch.engines.surface` behind the encoder's vector.
     """
 
     head: str
     encoder: str
     knows_tasks: bool
+    surface: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,10 @@ def _member(value: Any, where: str, files: Mapping[str, FileRecord]) -> Member:
     needed = [head, *(f"{encoder}/{name}" for name in ENCODER_FILES)]
     if missing := [name for name in needed if name not in files]:
         raise ConfigError(f"{where}: files lacks {', '.join(missing)}; needed are {', '.join(needed)}")
-    return Member(head, encoder, given.get("parts") == "tasks")
+    # Numbers that were made another way mean something else, so their version is part of the format.
+    if (surface := given.get("surface")) not in (None, SURFACE):
+        raise ConfigError(f"{where}: surface is {surface!r}, allowed is none or {SURFACE!r}, the one of this version")
+    return Member(head, encoder, given.get("parts") == "tasks", surface is not None)
 
 
 def _tasks(document: dict[str, Any], where: str) -> tuple[str, ...]:
