@@ -7,7 +7,7 @@ distribution has at most 1,000,001 distinct values, and every quantile of it is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -63,14 +63,12 @@ class Thresholds:
         """The column of the groups, if there is one."""
         return () if self.by is None else (self.by,)
 
-    def of(self, names: Sequence[str | None]) -> np.ndarray:
-        """The threshold of each of ``names``, int64 ``[n]``; None is a query of no group."""
-        found = (self.micros if name is None else self.groups.get(name, self.micros) for name in names)
-        return np.fromiter(found, dtype=np.int64, count=len(names))
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """The threshold of each row, int64 ``[n]``.
 
-    def known(self, names: Sequence[str | None]) -> np.ndarray:
-        """Which of ``names`` have a threshold of their own, bool ``[n]``."""
-        return np.fromiter((name in self.groups for name in names), dtype=bool, count=len(names))
+        ``places`` (int ``[n]``) are those of the rows' groups in the order of ``groups``; -1 is any other, or none.
+        """
+        return np.array([*self.groups.values(), self.micros], dtype=np.int64)[places]
 
 
 Policy = ThresholdPolicy | SmallSharePolicy | Thresholds

@@ -24,10 +24,10 @@ def names(rows: pa.RecordBatch, column: str) -> pa.StringArray:
     return rows[column].cast(pa.string())
 
 
-def row_thresholds(rows: pa.RecordBatch, thresholds: Thresholds) -> tuple[np.ndarray, np.ndarray]:
-    """The threshold that each row is held against, int64 ``[n]``, and whether it is its group's own, bool ``[n]``."""
+def group_places(rows: pa.RecordBatch, thresholds: Thresholds) -> np.ndarray:
+    """Where each row's group stands among ``thresholds.groups``, int32 ``[n]``; -1 where it does not, and for null."""
     assert thresholds.by is not None
-    encoded = names(rows, thresholds.by).dictionary_encode()
-    found = [*encoded.dictionary.to_pylist(), None]
-    places = pc.fill_null(encoded.indices, len(found) - 1).to_numpy(zero_copy_only=False)
-    return thresholds.of(found)[places], thresholds.known(found)[places]
+    groups = pa.array(list(thresholds.groups), pa.string())
+    places = pc.index_in(names(rows, thresholds.by), value_set=groups)
+    found: np.ndarray = pc.fill_null(places, -1).to_numpy(zero_copy_only=False)
+    return found

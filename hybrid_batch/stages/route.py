@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from hybrid_batch.core.routing import REJECTED, SMALL, TIERS, Thresholds, assign_tiers, histogram_keys
-from hybrid_batch.stages.groups import row_thresholds
+from hybrid_batch.stages.groups import group_places
 from hybrid_batch.tables import SCORE_COUNTS
 
 KEY_PREFIX_CHARACTERS = 256
@@ -87,7 +87,7 @@ def plan_ranges(keys: Sequence[str], rows: int, shard_rows: int) -> list[str]:
 
 def tier_indices(rows: pa.RecordBatch, thresholds: Thresholds) -> np.ndarray:
     """Index into :data:`hybrid_batch.core.routing.TIERS` of each scored row, int8 ``[n]``."""
-    held = thresholds.micros if thresholds.by is None else row_thresholds(rows, thresholds)[0]
+    held = thresholds.micros if thresholds.by is None else thresholds.at(group_places(rows, thresholds))
     return assign_tiers(score_keys(rows), held)
 
 
@@ -97,10 +97,10 @@ def count_scores(rows: pa.RecordBatch, groups: Thresholds | None) -> pa.RecordBa
     micros, counts = np.unique(keys, return_counts=True)
     further: list[pa.Array] = [pa.nulls(len(micros), pa.int64())] * 2
     if groups is not None:
-        held, own = row_thresholds(rows, groups)
-        tiers, places = assign_tiers(keys, held), np.searchsorted(micros, keys)
-        marked = (tiers == TIERS.index(SMALL), ~own & (tiers != TIERS.index(REJECTED)))
-        further = [pa.array(np.bincount(places[chosen], minlength=len(micros)), pa.int64()) for chosen in marked]
+        places = group_places(rows, groups)
+        tiers, steps = assign_tiers(keys, groups.at(places)), np.searchsorted(micros, keys)
+        marked = (tiers == TIERS.index(SMALL), (places < 0) & (tiers != TIERS.index(REJECTED)))
+        further = [pa.array(np.bincount(steps[chosen], minlength=len(micros)), pa.int64()) for chosen in marked]
     return pa.RecordBatch.from_arrays([pa.array(micros), pa.array(counts, pa.int64()), *further], schema=SCORE_COUNTS)
 
 

@@ -86,29 +86,27 @@ BY_TENANT = Thresholds(GRID + 1, "tenant", {"a": 500_000, "b": 900_000, "never":
 
 
 def test_each_query_is_held_against_the_threshold_of_its_group():
+    a, b, never, other = 0, 1, 2, -1
     rows = [
-        ("a", 0.5, SMALL),
-        ("a", 0.499999, LARGE),
-        ("b", 0.5, LARGE),
-        ("b", 0.9, SMALL),
-        ("never", 1.0, LARGE),
-        ("stranger", 1.0, LARGE),
-        (None, 1.0, LARGE),
-        ("a", np.nan, LARGE),
+        (a, 0.5, SMALL),
+        (a, 0.499999, LARGE),
+        (b, 0.5, LARGE),
+        (b, 0.9, SMALL),
+        (never, 1.0, LARGE),
+        (other, 1.0, LARGE),
+        (a, np.nan, LARGE),
     ]
-    names, scores, expected = zip(*rows, strict=True)
-    tiers = assign_tiers(to_micros(np.array(scores)), BY_TENANT.of(names))
+    places, scores, expected = zip(*rows, strict=True)
+    tiers = assign_tiers(to_micros(np.array(scores)), BY_TENANT.at(np.array(places)))
     assert [TIERS[index] for index in tiers] == list(expected)
-    assert BY_TENANT.known(names).tolist() == [True] * 5 + [False, False, True]
     refused = histogram_keys(np.array([0.9]), np.array([True]))
-    assert TIERS[assign_tiers(refused, BY_TENANT.of(["a"]))[0]] == REJECTED
+    assert TIERS[assign_tiers(refused, BY_TENANT.at(np.array([a])))[0]] == REJECTED
 
 
-def test_one_threshold_is_that_of_every_group():
-    assert Thresholds(7).of(["a", None, ""]).tolist() == [7, 7, 7]
+def test_one_threshold_is_that_of_all():
+    assert Thresholds(7).at(np.array([-1, -1])).tolist() == [7, 7]
     assert Thresholds(7).columns == ()
     assert BY_TENANT.columns == ("tenant",)
-    assert BY_TENANT.of([]).dtype == np.int64
 
 
 def test_thresholds_by_group_are_decided_by_what_was_counted_with_them():

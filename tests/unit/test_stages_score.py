@@ -11,7 +11,7 @@ import pytest
 
 from hybrid_batch.core.routing import Thresholds
 from hybrid_batch.stages import guard
-from hybrid_batch.stages.groups import is_nameable, names, row_thresholds
+from hybrid_batch.stages.groups import group_places, is_nameable, names
 from hybrid_batch.stages.score import score_batch
 from hybrid_batch.tables import SCORED, with_kept
 
@@ -119,10 +119,11 @@ def test_tasks_and_groups_are_values_as_text(values, kind, named):
     assert is_nameable(kind)
     batch = pa.record_batch({"g": pa.array(values, kind)})
     assert names(batch, "g").to_pylist() == named
-    held, own = row_thresholds(batch, Thresholds(9, "g", {named[0]: 1}))
-    assert (held.tolist(), own.tolist()) == ([1, 9, 9], [True, False, False])
-    held, own = row_thresholds(batch.slice(0, 0), Thresholds(9, "g", {named[0]: 1}))
-    assert (held.shape, own.shape) == ((0,), (0,))
+    thresholds = Thresholds(9, "g", {"other": 1, named[0]: 2})
+    assert group_places(batch, thresholds).tolist() == [1, -1, -1]
+    assert thresholds.at(group_places(batch, thresholds)).tolist() == [2, 9, 9]
+    assert group_places(batch.slice(0, 0), thresholds).shape == (0,)
+    assert group_places(batch, Thresholds(9, "g")).tolist() == [-1, -1, -1]
 
 
 def test_what_is_no_name_is_told_apart():
