@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import statistics
 
@@ -17,10 +16,6 @@ from hybrid_batch.quality.verdicts import comparisons, conversation, quality_of,
 from hybrid_batch.quality.words import find_words, words_of
 from tests.support.judge_server import quoted
 
-ROUGE = pytest.param(
-    "rouge_l",
-    marks=pytest.mark.skipif(importlib.util.find_spec("rouge_score") is None, reason="rouge-score is not installed"),
-)
 TEXTUAL = ["exact", "contains", "token_f1"]
 PIECES = [
     "1",
@@ -63,7 +58,7 @@ def quality(kind: str, answer: str, reference: str) -> float:
     return found
 
 
-@pytest.mark.parametrize("kind", [*TEXTUAL, "numeric", "choice", ROUGE])
+@pytest.mark.parametrize("kind", [*TEXTUAL, "numeric", "choice", "rouge_l"])
 @given(data=st.data())
 def test_a_quality_stays_in_its_range_whatever_the_answer(kind, data):
     reference = data.draw(REFERENCES[kind])
@@ -73,7 +68,7 @@ def test_a_quality_stays_in_its_range_whatever_the_answer(kind, data):
     assert bounds[0] <= found <= bounds[1]
 
 
-@pytest.mark.parametrize("kind", [*TEXTUAL, "numeric", ROUGE])
+@pytest.mark.parametrize("kind", [*TEXTUAL, "numeric", "rouge_l"])
 @given(data=st.data())
 def test_the_reference_itself_is_right(kind, data):
     reference = data.draw(REFERENCES[kind])
@@ -86,7 +81,7 @@ def test_the_letter_itself_is_right_in_all_forms(letter, form):
         assert quality("choice", form.format(letter), other) == (letter == other)
 
 
-@pytest.mark.parametrize("kind", ["exact", "token_f1", "numeric", ROUGE])
+@pytest.mark.parametrize("kind", ["exact", "token_f1", "numeric", "rouge_l"])
 @given(data=st.data())
 def test_answer_and_reference_may_change_places(kind, data):
     one, other = data.draw(REFERENCES[kind]), data.draw(REFERENCES[kind])
