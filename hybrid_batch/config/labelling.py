@@ -63,7 +63,6 @@ class LabelsSection(Section):
     answers: Annotated[PositiveInt, Field(le=1000, description=f"{POSITIVE_INT}, at most 1,000")] = 10
     temperature: Annotated[Number | None, Field(ge=0, le=2, description="a number from 0 to 2")] = None
     seed: Annotated[Int | None, Field(ge=0, lt=2**62, description="a whole number of at least 0")] = 0
-    task: Annotated[Text | None, Field(description=COLUMN)] = None
     reference: Annotated[Text | None, Field(description=COLUMN)] = None
     choices: Annotated[Text | None, Field(description=COLUMN)] = None
     scorer: Annotated[ScorerSection, Field(description="a mapping with kind")]
@@ -76,7 +75,7 @@ class LabelsSection(Section):
 
     @model_validator(mode="after")
     def _free_names(self) -> LabelsSection:
-        named = (self.task, self.reference, self.choices, self.scorer.column)
+        named = (self.reference, self.choices, self.scorer.column)
         if taken := sorted(name for name in {*named} if name is not None and name.lower() in reserved_names()):
             raise ValueError(f"{', '.join(taken)}: the results have a column of that name; rename it in the input")
         return self
@@ -103,7 +102,7 @@ class LabelConfig(AnswerConfig):
     def columns(self) -> LabelColumns:
         """The columns that labels are made from."""
         wanted = self.labels
-        return LabelColumns(wanted.task, wanted.reference, wanted.choices, wanted.scorer.column)
+        return LabelColumns(self.input.columns.task, wanted.reference, wanted.choices, wanted.scorer.column)
 
 
 def load_label_config(

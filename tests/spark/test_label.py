@@ -36,13 +36,12 @@ def label_document(path: Path, output: str) -> dict[str, Any]:
     """The small model has room for few words, so both models answer differently."""
     document = job_document(path, output, Path("unused"))
     del document["router"], document["policy"]
-    document["input"]["keep"] = []
+    document["input"] |= {"keep": [], "columns": {"id": "query_id", "prompt": "prompt", "task": "tenant"}}
     document["tiers"]["small"]["max_model_len"] = 26
     document["sampling"] = {"max_tokens": 20}
     document["labels"] = {
         "sample": SAMPLE,
         "answers": ANSWERS,
-        "task": "tenant",
         "reference": "wanted",
         "scorer": {"kind": "contains"},
     }
@@ -210,7 +209,7 @@ def test_answers_that_failed_leave_no_label_and_are_counted(document, label, tmp
         ({"sample": 0}, "a whole number of queries from 1 to 100,000"),
         ({"scorer": {"kind": "exact", "column": "how"}}, "belongs to kind: by_row"),
         ({"scorer": {"kind": "rouge_l", "options": {"stem": True}}}, "stem"),
-        ({"task": "score"}, "the results have a column of that name"),
+        ({"reference": "score"}, "the results have a column of that name"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_model_is_loaded(document, label, change, message):

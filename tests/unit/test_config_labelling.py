@@ -42,7 +42,7 @@ def test_a_labelling_may_build_on_the_file_of_a_run(tmp_path):
 
 
 def test_columns_are_those_that_are_named_each_once(tmp_path):
-    found = load(tmp_path, "labels.task=kind", "labels.choices=answer")
+    found = load(tmp_path, "input.columns.task=kind", "labels.choices=answer")
     assert found.columns().names() == ("kind", "answer")
 
 
