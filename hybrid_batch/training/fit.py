@@ -3,7 +3,7 @@
 ::
 
     fitted = fit_members(vectors, labels, tasks, prompts, Recipe())
-    scores = fitted.score(vectors_of_others)
+    scores = fitted.score(vectors_of_others, surface=surface_features(others))
 
 The members sit on one frozen encoder: its vectors are made once, and an ensemble scores at the price of one router.
 """
@@ -11,13 +11,14 @@ The members sit on one frozen encoder: its vectors are made once, and an ensembl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import xxhash
 
 from hybrid_batch.engines.head import MixtureHead
+from hybrid_batch.engines.surface import SurfaceScale, fit_scale, surface_features
 from hybrid_batch.training.mixture import FOLDS, Strength, choose_strength, cluster_parts, fit_mixture, task_parts
 
 TASKS: Final = "tasks"
@@ -31,12 +32,14 @@ class Recipe:
     """What the members are.  ``members`` names the parts of each head: ``tasks``, ``clusters`` or ``one``.
 
     A member of tasks is left out where the labels have none.  ``clusters`` is how many the first member of clusters
-    has; each further one has half as many again.  ``seed`` decides clusters and folds.
+    has; each further one has half as many again.  ``seed`` decides clusters and folds.  With ``surface`` they read what
+    a query looks like beside its vector (:mod:`hybrid_batch.engines.surface`).
     """
 
     members: tuple[str, ...] = (TASKS, CLUSTERS, CLUSTERS)
     clusters: int = 24
     seed: int = 0
+    surface: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,18 @@ class Fitted:
     members: tuple[FittedMember, ...]
     tasks: tuple[str, ...]
 
-    def score(self, vectors: np.ndarray, tasks: Sequence[str | None] | None = None) -> np.ndarray:
-        """Mean score of the members, float64 ``[n]`` in [0, 1]; known ``tasks`` choose their expert."""
+    def score(
+        self, vectors: np.ndarray, tasks: Sequence[str | None] | None = None, surface: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Mean score of the members, float64 ``[n]`` in [0, 1]; known ``tasks`` choose their expert.
+
+        ``surface`` ``[n, WIDTH]`` are the numbers of the same queries, needed by members that read them.
+        """
         places = {name: place for place, name in enumerate(self.tasks)}
         known = None if tasks is None else [places.get(task) if task else None for task in tasks]
-        scores = [member.head.score(vectors, known if member.parts == TASKS else None) for member in self.members]
+        scores = [
+            member.head.score(vectors, known if member.parts == TASKS else None, surface) for member in self.members
+        ]
         mean: np.ndarray = np.mean(scores, axis=0)
         return mean
 
@@ -79,12 +89,20 @@ def fit_members(
     vectors = np.asarray(vectors, dtype=np.float64)
     parts, names = _parts(vectors, tasks, recipe)
     folds = fold_of(prompts, recipe.seed)
-    chosen = strengths or [choose_strength(vectors, labels, numbers, folds) for _, numbers in parts]
+    inputs, scale = _inputs(vectors, prompts) if recipe.surface else (vectors, None)
+    chosen = strengths or [choose_strength(inputs, labels, numbers, folds) for _, numbers in parts]
     members = [
-        FittedMember(kind, fit_mixture(vectors, labels, numbers, strength), strength)
+        FittedMember(kind, replace(fit_mixture(inputs, labels, numbers, strength), scale=scale), strength)
         for (kind, numbers), strength in zip(parts, chosen, strict=True)
     ]
     return Fitted(tuple(members), names)
+
+
+def _inputs(vectors: np.ndarray, prompts: Sequence[str]) -> tuple[np.ndarray, SurfaceScale]:
+    """What a head reads that reads the surface too: ``[n, dim + WIDTH]``, and the scale of its last numbers."""
+    surface = surface_features(prompts)
+    scale = fit_scale(surface)
+    return np.concatenate([vectors, scale.apply(surface)], axis=1), scale
 
 
 def fold_of(prompts: Sequence[str], seed: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -83,19 +84,24 @@ def fit_experts(
     """
     dim = vectors.shape[1]
     size = count * dim
+    # Rows of a part side by side: then each part is one product of matrices.
+    order = np.argsort(parts, kind="stable")
+    vectors, labels, parts = vectors[order], labels[order], parts[order]
+    ends = np.searchsorted(parts, np.arange(count + 1))
+    blocks = [slice(start, end) for start, end in pairwise(ends)]
 
     def unpack(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         return flat[:size].reshape(count, dim), flat[size : size + dim], flat[size + dim : -1], flat[-1]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         own, shared, bias, base = unpack(flat)
-        logits = np.einsum("nd,nd->n", vectors, own[parts]) + vectors @ shared + bias[parts] + base
+        deviations = [vectors[block] @ one for block, one in zip(blocks, own, strict=True)]
+        logits = np.concatenate(deviations) + vectors @ shared + bias[parts] + base
         # log(1 + exp(z)) - y z, for soft labels too
         value = (np.logaddexp(0.0, logits) - labels * logits).sum()
         value += strength.own / 2 * (own**2).sum() + strength.shared / 2 * (shared**2).sum() + (bias**2).sum() / 2
         slope = sigmoid(logits) - labels
-        own_slope = np.zeros_like(own)
-        np.add.at(own_slope, parts, slope[:, None] * vectors)
+        own_slope = np.stack([slope[block] @ vectors[block] for block in blocks])
         slopes = (
             (own_slope + strength.own * own).ravel(),
             slope @ vectors + strength.shared * shared,
