@@ -143,7 +143,7 @@ def test_the_page_lists_thresholds_by_group_and_what_had_none() -> None:
         "Each tenant has a threshold of its own",
         "tenant Threshold <b> 0.250000 t00 0.500000 t01 0.501000",
         "And 3 more; manifest.json has all of them.",
-        "1 of them send every query to the large model",
+        "No promise could be kept for 1 of them: all their queries went to the large model.",
         "7 queries of no calibrated tenant went to the large model.",
     ):
         assert told in page.text
