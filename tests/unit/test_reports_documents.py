@@ -22,8 +22,9 @@ NOTHING = ScoreHistogram(np.array([], dtype=np.int64), np.array([], dtype=np.int
 
 
 def by_group(histogram: ScoreHistogram) -> ScoreHistogram:
-    """Half of the rows of each score, rounded down, go to small."""
-    return replace(histogram, small=histogram.rows // 2)
+    """In steps of a hundredth, of each of which half of the rows, rounded down, go to small."""
+    coarse = histogram.coarse()
+    return replace(coarse, small=coarse.rows // 2)
 
 
 class Page(HTMLParser):
@@ -179,7 +180,9 @@ def test_with_thresholds_by_group_each_bar_is_stacked_by_tier() -> None:
     assert drawing.threshold_x is None
     rows = {tier: sum(bar.height for bar in drawing.bars if bar.tier == tier) for tier in ("small", "large")}
     per_row = HEIGHT / drawing.highest
-    small = int((histogram.rows // 2).sum())
+    assert histogram.small is not None
+    small = int(histogram.small.sum())
+    assert 0 < small < histogram.total
     assert rows["small"] == pytest.approx(small * per_row)
     assert rows["large"] == pytest.approx((histogram.total - small) * per_row)
     for bar in drawing.bars:
