@@ -7,13 +7,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from hybrid_batch.config.fields import LOCATION, POSITIVE_INT, TEXT, Int, Location, Number, PositiveInt, Section, Text
+from hybrid_batch.config.fields import (
+    LOCATION,
+    POSITIVE_INT,
+    SHARE,
+    TEXT,
+    Int,
+    Location,
+    Number,
+    PositiveInt,
+    Section,
+    Text,
+)
 from hybrid_batch.config.messages import config_error, joined
 from hybrid_batch.config.sources import Origins, expand, merge, parse_override, read_file
 
 WHOLE = "a whole number of at least 0"
+RATE = "a number above 0, such as 3e-5"
 
 
 class RouterOutput(Section):
@@ -37,7 +49,9 @@ class LabelsSection(Section):
 class EncoderSection(Section):
     """What turns a query into a vector."""
 
-    model: Annotated[Location, Field(description="a folder of a text encoder (safetensors, fast tokenizer)")]
+    model: Annotated[Location | None, Field(description="a folder of a text encoder (safetensors, fast tokenizer)")] = (
+        None
+    )
     max_length: Annotated[PositiveInt, Field(description=f"{POSITIVE_INT} (tokens)")] = 256
 
 
@@ -49,6 +63,34 @@ class HeadSection(Section):
         Field(min_length=1, description="a list of tasks, clusters and one"),
     ] = ("tasks", "clusters", "clusters")
     clusters: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 24
+    seed: Annotated[Int, Field(ge=0, description=WHOLE)] = 0
+    surface: Annotated[bool, Field(description="true or false")] = True
+
+
+class FineTuneSection(Section):
+    """How encoders are trained too, after the heads on the encoder as it is."""
+
+    epochs: Annotated[Int, Field(ge=0, description=f"{WHOLE}; 0 leaves the encoder as it is")] = 0
+    members: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 1
+    learning_rate: Annotated[Number, Field(gt=0, le=0.01, description=RATE)] = 3e-5
+    head_rate: Annotated[Number, Field(gt=0, le=0.1, description=RATE)] = 1e-3
+    weight_decay: Annotated[Number, Field(ge=0, le=1, description=SHARE)] = 0.01
+    dropout: Annotated[Number, Field(ge=0, lt=1, description="a number from 0 to below 1")] = 0.1
+    warmup: Annotated[Number, Field(ge=0, lt=1, description="a number from 0 to below 1")] = 0.1
+    layer_decay: Annotated[Number, Field(gt=0, le=1, description="a number above 0, up to 1")] = 1.0
+    frozen_layers: Annotated[Int, Field(ge=0, description=WHOLE)] = 0
+    batch_size: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 32
+    max_length: Annotated[PositiveInt, Field(description=f"{POSITIVE_INT} (tokens)")] = 128
+    evaluations: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 4
+    patience: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 4
+    stop: Annotated[Number, Field(ge=0.02, le=0.5, description="a number from 0.02 to 0.5")] = 0.1
+    refit: Annotated[bool, Field(description="true or false")] = True
+    gate_weight: Annotated[Number, Field(ge=0, description="a number of at least 0")] = 1.0
+    quality_weight: Annotated[Number, Field(ge=0, description="a number of at least 0")] = 1.0
+    gradient_checkpointing: Annotated[bool, Field(description="true or false")] = False
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], Field(description="auto, float32 or bfloat16")] = (
+        "auto"
+    )
     seed: Annotated[Int, Field(ge=0, description=WHOLE)] = 0
 
 
@@ -64,9 +106,27 @@ class TrainConfig(Section):
 
     router: Annotated[RouterOutput, Field(description="a mapping with name and output")]
     labels: Annotated[LabelsSection, Field(description="a mapping with path")]
-    encoder: Annotated[EncoderSection, Field(description="a mapping with model")]
+    init_from: Annotated[Location | None, Field(description=f"{LOCATION} of a router to start from")] = None
+    encoder: Annotated[EncoderSection, Field(description="a mapping with model")] = EncoderSection()
     head: HeadSection = HeadSection()
+    finetune: FineTuneSection = FineTuneSection()
     pair: Annotated[PairSection | None, Field(description="a mapping with small and large")] = None
+
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> TrainConfig:
+        if (self.encoder.model is None) == (self.init_from is None):
+            found = "neither" if self.init_from is None else "both"
+            raise ValueError(f"encoder.model and init_from: {found} is given; allowed is one of them, to start from")
+        return self
+
+    @model_validator(mode="after")
+    def _reads_what_it_learns(self) -> TrainConfig:
+        if self.finetune.epochs and self.finetune.max_length > self.encoder.max_length:
+            raise ValueError(
+                f"finetune.max_length: {self.finetune.max_length} is not allowed; allowed are at most the "
+                f"{self.encoder.max_length} tokens of encoder.max_length, which is what the router will read"
+            )
+        return self
 
 
 def load_train_config(

@@ -1,0 +1,115 @@
+"""Pictures of a training: how the relaxation t* was found, and how the losses of fine-tuned members fell."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from hybrid_batch.core.labels import TStar
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette, as in reports/curves.
+_LINES: Final = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")
+_INK, _QUIET, _GRID = "#222222", "#666666", "#e6e6e6"
+_STYLE: Final[Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.edgecolor": "#bbbbbb",
+    "axes.labelcolor": _INK,
+    "xtick.color": _QUIET,
+    "ytick.color": _QUIET,
+    "text.color": _INK,
+}
+
+
+@dataclass(frozen=True)
+class History:
+    """Losses of one fine-tuning, by step; ``best`` is the step whose weights were kept."""
+
+    seed: int
+    step: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray
+    best: int
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> History:
+        """From what a card says of a fine-tuned member."""
+        step, train, validation = (
+            np.array([entry[name] for entry in told["history"]], float) for name in ("step", "train", "validation")
+        )
+        return cls(told["seed"], step, train, validation, told["best_step"])
+
+
+def t_star_png(found: TStar) -> bytes:
+    """Spread of the labels against t, with the chosen t*, as PNG (1280 x 800 points)."""
+
+    def draw(axes: Axes) -> None:
+        axes.set_xlabel("relaxation t: the small model may be this much worse")
+        axes.set_ylabel("mean difference of two labels")
+        top = float(found.spread[int(np.argmax(found.spread))])
+        axes.plot(found.candidates, found.spread, color=_LINES[0], linewidth=2.2, marker="o", markersize=3)
+        axes.axvline(found.t, color=_QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.plot([found.t], [top], "o", color=_LINES[0], markersize=9)
+        right = found.t <= float(found.candidates.mean())
+        axes.annotate(
+            f"t* = {found.t:.4g}", (found.t, top), (10 if right else -10, 0), textcoords="offset points",
+            ha="left" if right else "right", va="bottom", fontweight="bold", color=_LINES[0],
+        )  # fmt: skip
+
+    subtitle = f"{len(found.candidates):,} losses that occur were tried; the labels differ most at t*"
+    return _png("Relaxation of trans labels", subtitle, draw)
+
+
+def learning_png(histories: Sequence[History]) -> bytes:
+    """Losses of fine-tuned members against the step, with the step that was kept, as PNG (1280 x 800 points)."""
+
+    def draw(axes: Axes) -> None:
+        axes.set_xlabel("step")
+        axes.set_ylabel("cross-entropy of the score")
+        for number, history in enumerate(histories):
+            colour = _LINES[number % len(_LINES)]
+            axes.plot(history.step, history.train, color=colour, linewidth=1.6, linestyle=(0, (5, 3)))
+            axes.plot(history.step, history.validation, color=colour, linewidth=2.6)
+            kept = history.validation[history.step == history.best]
+            axes.plot([history.best] * len(kept), kept, "o", color=colour, markersize=8)
+            ends = (
+                (f"training, seed {history.seed}", history.train),
+                (f"stop rows, seed {history.seed}", history.validation),
+            )
+            for name, line in ends:
+                axes.annotate(
+                    name, (history.step[-1], line[-1]), (6, 0), textcoords="offset points", va="center",
+                    color=colour, fontsize=9, annotation_clip=False,
+                )  # fmt: skip
+
+    return _png("Fine-tuning", "dots: the weights that were kept, chosen on the stop rows", draw)
+
+
+def _png(title: str, subtitle: str, draw: Any) -> bytes:
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        # Without pyplot there is no global state, and no display is looked for.
+        figure = Figure(figsize=(8.0, 5.0), dpi=160, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold")
+        axes.text(0, 1.02, subtitle, transform=axes.transAxes, fontsize=9, color=_QUIET)
+        axes.grid(color=_GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0)
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        draw(axes)
+        sink = io.BytesIO()
+        figure.savefig(sink, format="png", metadata={"Software": None})
+    return sink.getvalue()

@@ -1,0 +1,34 @@
+"""A folder of a store as a folder on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from hybrid_batch.storage.local import LocalStore
+from hybrid_batch.storage.s3 import S3Store
+from hybrid_batch.storage.urls import is_remote, normalise
+
+
+def local_copy(url: str, folder: Path) -> Path:
+    """All objects below ``url`` in ``folder``, made once and whole -> ``folder``.
+
+    Processes that ask for the same folder at once wait for the first.  The caller names a folder that belongs to this
+    content alone, and checks what is in it.  Raises ``StorageError`` if the store fails.
+    """
+    place = normalise(url)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not folder.is_dir():
+            store = S3Store() if is_remote(place) else LocalStore()
+            with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+                copy = Path(temporary) / "copy"
+                copy.mkdir()
+                for item in store.list(place):
+                    target = copy / item.url.removeprefix(f"{place}/")
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(store.read(item.url))
+                copy.rename(folder)
+    return folder
