@@ -1,4 +1,4 @@
-"""The demo's router as a complete folder: the committed head and card, joined with the cached encoder."""
+"""The demo's router as a complete folder: card, heads and calibrations of the package, and the cached encoder."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from hybrid_batch.calibrations import CALIBRATIONS
+from hybrid_batch.core.errors import InputError
 from hybrid_batch.demo.catalogue import CATALOGUE, ENCODER
 from hybrid_batch.demo.models import cache_dir, ensure_model
 from hybrid_batch.engines import router_card
-from hybrid_batch.engines.router_card import CARD, HEAD, read_card
+from hybrid_batch.engines.router_card import CARD, read_card
 
 COMMITTED = Path(__file__).parent / "data" / "router"
 
@@ -32,6 +34,21 @@ def assemble_router(cache: Path | None = None) -> Path:
     return folder
 
 
+def adopt_router(folder: Path, target: Path = COMMITTED) -> None:
+    """Make the router in ``folder`` the one that comes with the package: all but its encoder, which is fetched.
+
+    Raises ``ConfigError`` for a folder that is no router, ``InputError`` if its encoder is not the demo's.
+    """
+    card = read_card(folder)
+    pinned = {f"{router_card.ENCODER}/{file.filename}": file.sha256 for file in CATALOGUE[ENCODER].files}
+    own = [name for name in card.files if name not in pinned]
+    for name, sha256 in pinned.items():
+        if name not in card.files or card.files[name].sha256 != sha256:
+            raise InputError(f"{folder}: {name} is not that of {CATALOGUE[ENCODER].repo}, the demo's encoder")
+    shutil.rmtree(target, ignore_errors=True)
+    _copy(folder, target, [CARD, *own, *([CALIBRATIONS] if (folder / CALIBRATIONS).is_file() else [])])
+
+
 def _is_current(folder: Path) -> bool:
     """Same card and every file with its size.  Loading checks the hashes, so this needs not."""
     content = (COMMITTED / CARD).read_bytes()
@@ -47,13 +64,17 @@ def _assemble(encoder: Path, folder: Path) -> None:
     work = Path(tempfile.mkdtemp(prefix=".demo.partial-", dir=folder.parent))
     try:
         made = work / "made"
-        (made / router_card.ENCODER).mkdir(parents=True)
-        for name in (CARD, HEAD):
-            shutil.copyfile(COMMITTED / name, made / name)
-        for file in CATALOGUE[ENCODER].files:
-            shutil.copyfile(encoder / file.filename, made / router_card.ENCODER / file.filename)
+        committed = [path.relative_to(COMMITTED).as_posix() for path in COMMITTED.rglob("*") if path.is_file()]
+        _copy(COMMITTED, made, committed)
+        _copy(encoder, made / router_card.ENCODER, [file.filename for file in CATALOGUE[ENCODER].files])
         read_card(made)
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path, names: list[str]) -> None:
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)

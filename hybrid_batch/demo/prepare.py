@@ -24,7 +24,7 @@ def prepare(out: Path, cache: Path | None = None) -> None:
     write_answers(out / "answers.jsonl", HELDOUT)
     print(f"questions: {out / 'questions.jsonl'} ({rows} rows)")
     for split in (TRAIN, HELDOUT):
-        write_labels_of(out / f"labels-{split}.jsonl", split)
+        write_labels_of(out / f"labels-{split}.parquet", split)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
