@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hybrid_batch.core.errors import InputError
-from hybrid_batch.labelset import LabelSet, label_set, parsed_rows, prompt_id, quality_list
+from hybrid_batch.labelset import LabelSet, label_set, parsed_rows, prompt_id, quality_list, task_text
 from hybrid_batch.storage import normalise
 
 _MISSING = object()
@@ -93,7 +93,7 @@ def _query(row: Mapping[str, Any], columns: Columns, where: str) -> tuple[str, _
     name = prompt_id(prompt) if columns.id is None else _value(row, columns.id, where)
     if name is None:
         raise InputError(f"{where}: {columns.id} is empty")
-    return str(name), _Query(prompt, None if task in (None, "") else str(task), small, large)
+    return str(name), _Query(prompt, task_text(task), small, large)
 
 
 def _value(row: Mapping[str, Any], column: str, where: str) -> Any:

@@ -94,7 +94,7 @@ def read_labels(url: str) -> LabelSet:
         [quality_list(row.get("q_small"), f"{where}: q_small") for where, row in rows],
         [quality_list(row.get("q_large"), f"{where}: q_large") for where, row in rows],
         query_ids=[_text(row, "query_id", where) for where, row in rows] if has_ids else None,
-        tasks=[None if row.get("task") in (None, "") else str(row["task"]) for _, row in rows],
+        tasks=[task_text(row.get("task")) for _, row in rows],
         source=place,
     )
 
@@ -246,6 +246,11 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     if value is None or not str(value).strip():
         raise InputError(f"{where}: {column} is empty")
     return str(value)
+
+
+def task_text(value: Any) -> str | None:
+    """A task as Arrow writes it, so that the column of a job and that of its labels agree."""
+    return None if value in (None, "") else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _known(values: np.ndarray) -> list[float]:

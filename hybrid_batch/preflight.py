@@ -144,10 +144,8 @@ def _router(config: JobConfig) -> Iterator[Finding]:
 
 
 def _task(card: RouterCard) -> Finding:
-    from hybrid_batch.promise import reads_tasks
-
     field = "input.columns.task"
-    if not reads_tasks(card):
+    if not card.reads_tasks:
         return Finding(WARN, field, f"router {card.name} learned no tasks: they are carried along and change no score")
     return Finding(OK, field, f"told to the router, which knows {len(card.tasks)} tasks; another one counts as unknown")
 

@@ -28,13 +28,8 @@ def calibration_of(config: JobConfig) -> Record:
     asked = config.policy
     assert asked.max_drop_pct is not None
     card = router_card(config.router.path)
-    told = config.input.columns.task is not None and reads_tasks(card)
+    told = config.input.columns.task is not None and card.reads_tasks
     return lookup(config.router.path, card.fingerprint, asked.max_drop_pct, asked.confidence, asked.by, told)
-
-
-def reads_tasks(card: RouterCard) -> bool:
-    """Whether the router can make use of the task of a query."""
-    return any(member.knows_tasks for member in card.members)
 
 
 def router_fingerprint(path: str) -> str:

@@ -24,7 +24,9 @@ Labels = Annotated[
 Resamples = Annotated[int, typer.Option("--resamples", metavar="N", min=10, help="Bootstrap samples for intervals.")]
 Tasks = Annotated[
     bool,
-    typer.Option("--tasks/--no-tasks", help="Tell the router the tasks of the labels; a job does not."),
+    typer.Option(
+        "--tasks/--no-tasks", help="Tell the router the tasks of the labels, as a job with input.columns.task does."
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the bootstrap.")]
 
@@ -94,7 +96,7 @@ def calibrate(
     by: Annotated[
         str | None,
         typer.Option(
-            "--by", metavar="COLUMN", help="A promise for each task of the labels; kept, and not used by jobs."
+            "--by", metavar="COLUMN", help="A promise for each task of the labels; COLUMN is policy.by of the job."
         ),
     ] = None,
     quality_range: Annotated[

@@ -19,8 +19,9 @@ Path = tuple[str, ...]
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
 _REPLACES: Final[Mapping[str, frozenset[str]]] = {
-    "threshold": frozenset({"small_share"}),
-    "small_share": frozenset({"threshold"}),
+    "threshold": frozenset({"small_share", "max_drop_pct", "by"}),
+    "small_share": frozenset({"threshold", "max_drop_pct", "by"}),
+    "max_drop_pct": frozenset({"threshold", "small_share"}),
     "prompt": frozenset({"messages"}),
     "messages": frozenset({"prompt"}),
     "usd_per_gpu_hour": frozenset({"usd_per_engine_hour"}),

@@ -72,6 +72,11 @@ class RouterCard:
     document: Mapping[str, Any]
     fingerprint: str
 
+    @property
+    def reads_tasks(self) -> bool:
+        """Whether the router can make use of the task of a query."""
+        return any(member.knows_tasks for member in self.members)
+
 
 def read_card(source: bytes | str | Path) -> RouterCard:
     """The card in ``source``: the bytes of a router.json, or an artefact folder on this machine.

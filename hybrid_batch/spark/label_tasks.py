@@ -16,9 +16,10 @@ from hybrid_batch.core.routing import LARGE, SMALL
 from hybrid_batch.parquet import batches_to_parquet, from_parquet, to_parquet
 from hybrid_batch.quality.base import AnswerScorer, Case, ScorerRecipe
 from hybrid_batch.spark.readers import read_split
+from hybrid_batch.spark.tasks import done
 from hybrid_batch.stages import label, sample
 from hybrid_batch.storage import open_store
-from hybrid_batch.tables import ID_HASHES, SCORED, TASK_DONE, with_kept
+from hybrid_batch.tables import ID_HASHES, SCORED, with_kept
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class SampleTask:
         batches = (sample.sampled_rows(batch, self.limit, schema) for batch in read_split(split, self.spec, self.kept))
         data, rows = batches_to_parquet(batches, schema)
         committed = open_store(self.layout.root).put_if_absent(self.layout.scored(split.number), data)
-        yield _done(unit, committed, rows)
+        yield done(unit, committed, rows)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class JudgeTask:
         found = scorer(self.recipe).score(self._cases(asked), *texts)
         table = label.labels_table(asked, self.answers, texts, found, self.columns.task)
         committed = store.put_if_absent(judged_part(self.folder, unit), to_parquet(table))
-        yield _done(unit, committed, table.num_rows)
+        yield done(unit, committed, table.num_rows)
 
     def _texts(self, results: pa.Table) -> list[list[str | None]]:
         return label.grouped(results["text"].to_pylist(), self.answers)
@@ -103,7 +104,3 @@ def scorer(recipe: ScorerRecipe) -> AnswerScorer:
     from hybrid_batch.quality import build_scorer
 
     return build_scorer(recipe)
-
-
-def _done(unit: int, committed: bool, rows: int) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([{"unit": unit, "committed": committed, "rows": rows}], schema=TASK_DONE)

@@ -38,7 +38,8 @@ ENGINE_RESTARTS: Final = 3
 """Engine deaths that one shard survives before its task fails and Spark runs it elsewhere."""
 
 
-def _done(unit: int, committed: bool, rows: int) -> pa.RecordBatch:
+def done(unit: int, committed: bool, rows: int) -> pa.RecordBatch:
+    """What a task says of one unit that it wrote, or found written."""
     return pa.RecordBatch.from_pylist([{"unit": unit, "committed": committed, "rows": rows}], schema=TASK_DONE)
 
 
@@ -83,7 +84,7 @@ class ScoreTask:
         batches = (score_batch(batch, scorer, schema, self.spec.task_column) for batch in read)
         data, rows = batches_to_parquet(batches, schema)
         committed = open_store(self.layout.root).put_if_absent(self.layout.scored(split.number), data)
-        yield _done(unit, committed, rows)
+        yield done(unit, committed, rows)
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class WriteShardsTask:
         for number, rows in route.split_runs(batches, SHARD):
             data = to_parquet(rows.drop_columns([SHARD]))
             committed = store.put_if_absent(self.layout.routed(self.shards[number]), data)
-            yield _done(number, committed, rows.num_rows)
+            yield done(number, committed, rows.num_rows)
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class GenerateTask:
         model = engine.model if engine else None
         results = generate.results_table(rows, answers, shard.tier, model)
         committed = Ledger(self.layout).commit_results(results, receipt)
-        yield _done(unit, committed, rows.num_rows)
+        yield done(unit, committed, rows.num_rows)
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ class DeadLettersTask:
         columns |= {name: results[name] for name in ("tier", "error_kind", "error_message")}
         failed = pa.table(columns).select(DEAD_LETTERS.names).filter(pc.is_valid(results["error_kind"]))
         data = to_parquet(failed.cast(DEAD_LETTERS))
-        yield _done(unit, store.put_if_absent(self.layout.dead_letters(shard), data), failed.num_rows)
+        yield done(unit, store.put_if_absent(self.layout.dead_letters(shard), data), failed.num_rows)
 
 
 def _answer(

@@ -28,7 +28,7 @@ _CHUNK: Final = 256
 class Subject:
     """A router at ``url`` with its card, ``labels`` of n queries, and their ``scores``, float64 ``[n]`` in [0, 1].
 
-    ``with_tasks`` says whether the router was told the task of each query; a job does not tell it.
+    ``with_tasks`` says whether the router was told the task of each query, as a job with ``input.columns.task`` does.
     """
 
     url: str
@@ -65,7 +65,7 @@ def prepare(router_url: str, labels_url: str, observer: Observer, tasks: bool = 
     labels = read_labels(labels_url)
     card = card_at(router_url)
     observer.note(f"router {card.name}, {len(labels):,} labelled queries")
-    told = tasks and reads_task(card) and any(task is not None for task in labels.tasks)
+    told = tasks and card.reads_tasks and any(task is not None for task in labels.tasks)
     return Subject(normalise(router_url), card, labels, scored(router_url, card, labels, observer, told), told)
 
 
@@ -106,11 +106,6 @@ def trained_on(card: RouterCard) -> str | None:
     if isinstance(found, Mapping):
         found = found.get("fingerprint")
     return found if isinstance(found, str) else None
-
-
-def reads_task(card: RouterCard) -> bool:
-    """Whether the router can make use of the task of a query."""
-    return any(member.knows_tasks for member in card.members)
 
 
 def require(*packages: str) -> None:
