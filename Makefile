@@ -10,10 +10,10 @@ TORCH_CPU_WHEELS := https://download.pytorch.org/whl/cpu
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format chaos s3-start s3-stop golden lock clean tools
+.PHONY: help setup demo test test-fast check format chaos s3-start s3-stop golden lock clean tools bench-routing
 
 help: ## list the commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 tools:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -71,6 +71,9 @@ s3-start: setup ## start a Ceph S3 gateway on loopback; prints the settings to e
 
 s3-stop: setup ## stop that gateway and remove its data
 	@$(BIN)/python tests/s3/ceph_gateway.py stop
+
+bench-routing: setup ## routers on real data beside simple ones, and promises beside the paper's (about 30 minutes)
+	@$(BIN)/python -m benchmarks.routing
 
 lock: setup ## resolve requirements/*.in anew
 	@$(PIP) install -qq uv

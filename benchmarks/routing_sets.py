@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,15 @@ from hybrid_batch.training.fit import held_out
 
 VARIABLE = "HYBRID_BATCH_TEST_DATA"
 TEST_SHARE = 0.3
+_NINE_FILE = "llmrouter/dcrouter_train.json"
 _NINE = {
     "mistral-7b": "mistral-7b-instruct-v0.3",
     "llama-3.1-8b": "llama-3.1-8b-instruct",
     "chatqa-8b": "llama3-chatqa-1.5-8b",
+    "codegemma-7b": "codegemma-7b",
+    "gemma-2-9b": "gemma-2-9b-it",
+    "qwen2.5-7b": "qwen2.5-7b-instruct",
+    "nemotron-49b": "llama-3.3-nemotron-super-49b-v1",
     "nemotron-51b": "llama-3.1-nemotron-51b-instruct",
 }
 _MIXTRAL, _GPT4 = "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"
@@ -58,16 +64,22 @@ def load_set(name: str, root: Path) -> RoutingSet:
     return RoutingSet(name, labels, held_out(labels.prompts, TEST_SHARE))
 
 
-def _nine(small: str) -> Callable[[Path], LabelSet]:
-    def load(root: Path) -> LabelSet:
-        rows = json.loads((root / "llmrouter/dcrouter_train.json").read_text(encoding="utf-8"))
-        with (root / "llmrouter/default_query_train.jsonl").open(encoding="utf-8") as lines:
-            tasks = {query["query"]: query["task_name"] for query in map(json.loads, lines)}
-        pair = [[[row["scores"][_NINE[model]]] for row in rows] for model in (small, "nemotron-51b")]
-        prompts = [row["question"] for row in rows]
-        return label_set(prompts, *pair, tasks=[tasks.get(prompt) for prompt in prompts], source="nine models")
+def load_models(small: Sequence[str], large: Sequence[str], root: Path) -> LabelSet:
+    """The nine-model set for the models ``small`` beside ``large`` (keys of :data:`_NINE`): mean qualities."""
+    rows = json.loads((root / _NINE_FILE).read_text(encoding="utf-8"))
+    with (root / "llmrouter/default_query_train.jsonl").open(encoding="utf-8") as lines:
+        tasks = {query["query"]: query["task_name"] for query in map(json.loads, lines)}
+    pair = [
+        [[float(np.mean([row["scores"][_NINE[model]] for model in models]))] for row in rows]
+        for models in (small, large)
+    ]
+    prompts = [row["question"] for row in rows]
+    return label_set(prompts, *pair, tasks=[tasks.get(prompt) for prompt in prompts], source="nine models")
 
-    return load
+
+def has_pairs(root: Path) -> bool:
+    """Whether the nine-model set lies below ``root``."""
+    return (root / _NINE_FILE).exists()
 
 
 def _responses(pattern: str, prefix: str) -> Callable[[Path], LabelSet]:
@@ -86,7 +98,7 @@ def _responses(pattern: str, prefix: str) -> Callable[[Path], LabelSet]:
 
 _SETS: dict[str, tuple[str, Callable[[Path], LabelSet]]] = {
     **{
-        f"{small}->nemotron-51b": ("llmrouter/dcrouter_train.json", _nine(small))
+        f"{small}->nemotron-51b": (_NINE_FILE, partial(load_models, (small,), ("nemotron-51b",)))
         for small in ("mistral-7b", "llama-3.1-8b", "chatqa-8b")
     },
     "mmlu": ("routellm/mmlu", _responses("mmlu/*.csv", "mmlu_")),
