@@ -4,6 +4,7 @@ import pytest
 
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.engines.router_card import FORMAT, file_record, read_card
+from hybrid_batch.engines.surface import VERSION
 from tests.support.paper_router import MEMBERS, NEEDED
 
 
@@ -38,6 +39,12 @@ def test_a_whole_artefact_is_read(artefact):
     card = read_card(artefact)
     assert (card.name, card.label_kind, card.dim, card.max_length) == ("tiny", "det", 8, 256)
     assert read_card((artefact / "router.json").read_bytes()) == read_card(str(artefact)) == card
+
+
+def test_a_member_says_whether_it_reads_the_surface(artefact):
+    assert not read_card(artefact).members[0].surface
+    rewrite(artefact, members=[{**MEMBERS[0], "surface": VERSION}])
+    assert read_card(artefact).members[0].surface
 
 
 def test_the_fingerprint_changes_with_any_file(artefact):
@@ -96,6 +103,10 @@ def test_a_foreign_card_is_refused(content, words):
     [
         ({"members": []}, "members is empty, expected at least one"),
         ({"members": [{"head": "head.safetensors"}]}, "expected head (a file) and encoder (a folder)"),
+        (
+            {"members": [{**MEMBERS[0], "surface": "surface/0"}]},
+            "members[0]: surface is 'surface/0', allowed is none or 'surface/1'",
+        ),
         ({"tasks": ["a", 1]}, "tasks is ['a', 1], expected a list of names"),
         ({"encoder": {"pooling": "cls", "normalize": True}}, "encoder.pooling is 'cls', allowed is 'mean'"),
         ({"encoder": {"pooling": "mean", "normalize": True, "dim": 0}}, "encoder.dim is 0"),

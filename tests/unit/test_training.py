@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from hybrid_batch.config.training import load_train_config
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.engines.head import MixtureHead, linear_head, load_head, save_head, sigmoid
+from hybrid_batch.engines.surface import WIDTH, fit_scale, surface_features
 from hybrid_batch.training.fit import CLUSTERS, ONE, TASKS, Recipe, fit_members, held_out
 from hybrid_batch.training.mixture import Strength, choose_strength, fit_experts, fit_gate, log_loss, task_parts
 
@@ -54,7 +55,7 @@ def test_experts_of_known_tasks_see_what_one_line_cannot(world: tuple) -> None:
     chosen = [index for index in range(ROWS) if train[index]]
 
     def loss(members: tuple[str, ...], told: bool) -> float:
-        recipe = Recipe(members, clusters=3)
+        recipe = Recipe(members, clusters=3, surface=False)
         fitted = fit_members(
             vectors[train], labels[train], [tasks[i] for i in chosen], [prompts[i] for i in chosen], recipe
         )
@@ -70,7 +71,7 @@ def test_experts_of_known_tasks_see_what_one_line_cannot(world: tuple) -> None:
 
 def test_a_score_does_not_depend_on_the_rows_beside_it_and_an_unknown_task_is_guessed(world: tuple) -> None:
     vectors, labels, tasks, prompts = world
-    fitted = fit_members(vectors, labels, tasks, prompts, Recipe((TASKS,)))
+    fitted = fit_members(vectors, labels, tasks, prompts, Recipe((TASKS,), surface=False))
     whole = fitted.score(vectors)
     assert fitted.score(vectors[3:4])[0] == pytest.approx(whole[3], abs=1e-12)
     assert fitted.score(vectors, ["never seen"] * ROWS) == pytest.approx(whole)
@@ -119,6 +120,45 @@ def test_a_head_is_read_as_it_was_written_and_another_is_refused(tmp_path: Path)
     save_head(tmp_path / "n.safetensors", linear_head(np.array([np.nan, 1.0]), 0.0))
     with pytest.raises(ConfigError, match="not finite"):
         load_head(tmp_path / "n.safetensors", 2)
+
+
+def test_a_head_of_the_surface_is_read_as_it_was_written_and_taken_for_no_other(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    surface = surface_features(["What is 3 plus 4?", "def f(x):\n    return x", "", "Name a town."])
+    weights = random.normal(size=(2, 2, 4 + WIDTH))
+    head = MixtureHead(weights[0], random.random(2), weights[1], random.random(2), scale=fit_scale(surface))
+    save_head(tmp_path / "h.safetensors", head)
+    read = load_head(tmp_path / "h.safetensors", 4, surface=True)
+    vectors = random.random((4, 4))
+    assert read.dim == head.dim == 4
+    assert read.score(vectors, surface=surface) == pytest.approx(head.score(vectors, surface=surface), abs=1e-6)
+    assert not np.allclose(read.score(vectors, surface=surface[::-1]), head.score(vectors, surface=surface))
+    with pytest.raises(ValueError, match="give the numbers of surface_features too"):
+        head.score(vectors)
+    with pytest.raises(ConfigError, match=r"h\.safetensors: tensors are .*surface\.mean.*expected"):
+        load_head(tmp_path / "h.safetensors", 4)
+    save_head(tmp_path / "plain.safetensors", linear_head(random.random(4), 0.0))
+    with pytest.raises(ConfigError, match=r"plain\.safetensors: tensors are .*expected .*surface\.scale"):
+        load_head(tmp_path / "plain.safetensors", 4, surface=True)
+
+
+def test_members_learn_from_form_what_the_vector_does_not_hold() -> None:
+    random = np.random.default_rng(1)
+    long = random.random(ROWS) < 0.5
+    prompts = [f"Query {row}: " + "and then more of it " * (10 if one else 1) for row, one in enumerate(long)]
+    vectors, labels = random.normal(size=(ROWS, DIM)), long.astype(float)
+    train = ~held_out(prompts, 0.3)
+    seen, others = (
+        [prompt for prompt, one in zip(prompts, train, strict=True) if one == kept] for kept in (True, False)
+    )
+
+    def loss(surface: bool) -> float:
+        recipe = Recipe((ONE, CLUSTERS), clusters=3, surface=surface)
+        fitted = fit_members(vectors[train], labels[train], [None] * len(seen), seen, recipe)
+        return log_loss(fitted.score(vectors[~train], surface=surface_features(others)), labels[~train])
+
+    assert loss(surface=False) > 0.65
+    assert loss(surface=True) < 0.2
 
 
 def test_a_linear_head_is_a_logistic_regression() -> None:
