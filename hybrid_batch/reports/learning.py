@@ -54,7 +54,7 @@ def t_star_png(found: TStar) -> bytes:
         axes.set_xlabel("relaxation t: the small model may be this much worse")
         axes.set_ylabel("mean difference of two labels")
         top = float(found.spread[int(np.argmax(found.spread))])
-        axes.plot(found.candidates, found.spread, color=_LINES[0], linewidth=2.2, marker="o", markersize=3)
+        axes.plot(found.candidates, found.spread, color=_LINES[0], linewidth=2.2)
         axes.axvline(found.t, color=_QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
         axes.plot([found.t], [top], "o", color=_LINES[0], markersize=9)
         right = found.t <= float(found.candidates.mean())
@@ -63,7 +63,7 @@ def t_star_png(found: TStar) -> bytes:
             ha="left" if right else "right", va="bottom", fontweight="bold", color=_LINES[0],
         )  # fmt: skip
 
-    subtitle = f"{len(found.candidates):,} losses that occur were tried; the labels differ most at t*"
+    subtitle = f"{len(found.candidates):,} values of t were tried; the labels differ most at t*"
     return _png("Relaxation of trans labels", subtitle, draw)
 
 
@@ -79,17 +79,22 @@ def learning_png(histories: Sequence[History]) -> bytes:
             axes.plot(history.step, history.validation, color=colour, linewidth=2.6)
             kept = history.validation[history.step == history.best]
             axes.plot([history.best] * len(kept), kept, "o", color=colour, markersize=8)
-            ends = (
-                (f"training, seed {history.seed}", history.train),
-                (f"stop rows, seed {history.seed}", history.validation),
-            )
-            for name, line in ends:
-                axes.annotate(
-                    name, (history.step[-1], line[-1]), (6, 0), textcoords="offset points", va="center",
-                    color=colour, fontsize=9, annotation_clip=False,
-                )  # fmt: skip
+        _names(axes, histories)
 
-    return _png("Fine-tuning", "dots: the weights that were kept, chosen on the stop rows", draw)
+    return _png("Fine-tuning", "dashed: training rows; whole lines: stop rows; dots: the weights that were kept", draw)
+
+
+def _names(axes: Axes, histories: Sequence[History]) -> None:
+    """The seed at the end of each line of stop rows, moved apart where two lines end close together."""
+    low, high = axes.get_ylim()
+    place = -np.inf
+    for number, history in sorted(enumerate(histories), key=lambda one: float(one[1].validation[-1])):
+        end = float(history.validation[-1])
+        place = max(end, place + 0.045 * (high - low))
+        axes.annotate(
+            f"  seed {history.seed}", (history.step[-1], end), (history.step[-1], place), va="center",
+            color=_LINES[number % len(_LINES)], annotation_clip=False, fontweight="bold",
+        )  # fmt: skip
 
 
 def _png(title: str, subtitle: str, draw: Any) -> bytes:
