@@ -21,12 +21,13 @@ from benchmarks.routing_promises import CALIBRATION_ROWS, resample
 from benchmarks.routing_report import Report, promises_table, set_table, trans_table
 from benchmarks.routing_sets import VARIABLE, RoutingSet, folder, found_sets, has_pairs, load_set
 from benchmarks.routing_trans import CASES, case_labels, study
-from benchmarks.routing_tuned import TUNED
+from benchmarks.routing_tuned import tuned_methods
 from hybrid_batch.core.fingerprint import fingerprint
 from hybrid_batch.core.labels import gain_labels
 from hybrid_batch.core.metrics import evaluate
 from hybrid_batch.demo.models import ensure_model
-from hybrid_batch.engines.router import Encoder, load_encoder
+from hybrid_batch.engines.router import load_encoder
+from hybrid_batch.engines.router_card import file_record
 
 MAX_LENGTH = 256
 INTERVAL_RESAMPLES = 300
@@ -38,14 +39,16 @@ LEAST_ROWS = 2 * CALIBRATION_ROWS
 class Bench:
     """One run: where data and results lie, and the vectors that were made so far."""
 
-    def __init__(self, root: Path, out: Path, encoder: Encoder, console: Console) -> None:
-        self.root, self.out, self.encoder, self.console = root, out, encoder, console
+    def __init__(self, root: Path, out: Path, source: Path, console: Console) -> None:
+        self.root, self.out, self.console = root, out, console
+        self.encoder = load_encoder(source, MAX_LENGTH, device="cpu")
+        self.name = file_record(source / "model.safetensors").sha256
         self.report = Report()
         out.mkdir(parents=True, exist_ok=True)
 
     def vectors(self, prompts: list[str]) -> np.ndarray:
         """Vectors float64 ``[n, dim]`` of ``prompts``; they are kept, so that another run need not make them."""
-        kept = self.out / "vectors" / f"{fingerprint([prompts, MAX_LENGTH, self.encoder.dim])}.npy"
+        kept = self.out / "vectors" / f"{fingerprint([prompts, MAX_LENGTH, self.name])}.npy"
         if not kept.exists():
             kept.parent.mkdir(exist_ok=True)
             np.save(kept, self.encoder.embed(prompts))
@@ -92,10 +95,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no set found in {root}; set {VARIABLE} to the folder that holds the routing data", file=sys.stderr)
         return 2
     console.print(f"sets found in {root}: {', '.join(names)}")
-    encoder = load_encoder(options.encoder or ensure_model("all-minilm-l6-v2"), MAX_LENGTH, device="cpu")
-    bench = Bench(root, options.out, encoder, console)
+    source = options.encoder or ensure_model("all-minilm-l6-v2")
+    bench = Bench(root, options.out, source, console)
     for name in names:
-        tuned = TUNED if options.full or name in options.tune else {}
+        tuned = tuned_methods(source) if options.full or name in options.tune else {}
         bench.judge(load_set(name, root), FROZEN | tuned, options.resamples)
     if bench.report.promises:
         console.print(promises_table(bench.report.promises, options.resamples))

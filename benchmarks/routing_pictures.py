@@ -45,12 +45,12 @@ def curves_png(title: str, q: Qualities, scores: Mapping[str, np.ndarray]) -> by
     bounds = {"oracle": oracle_curve(q), "random": random_curve(q)}
     with _figure(8.6, 5.2) as (figure, sink):
         axes = figure.add_subplot()
-        _frame(axes, f"{title}\n", f"mean quality of {len(q):,} test queries")
+        _frame(axes, _title(title), f"mean quality of {len(q):,} test queries")
         axes.set_xlabel("cost advantage: share of queries answered by the small model")
         _percent_axis(axes)
         for name, curve in (bounds | curves).items():
             _line(axes, name, curve)
-        axes.axhline(q.mean_large.mean(), color=_QUIET, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        _large_alone(axes, float(q.mean_large.mean()))
         _limits(axes, [*curves.values(), bounds["random"]], bounds["oracle"])
         _legend(axes, [name for name in _COLOURS if name in bounds | curves])
     return sink.getvalue()
@@ -91,6 +91,10 @@ def _frame(axes: Axes, title: str, subtitle: str) -> None:
         axes.spines[side].set_visible(False)
 
 
+def _title(name: str) -> str:
+    return name.replace("->", " \N{RIGHTWARDS ARROW} ") + "\n"
+
+
 def _percent_axis(axes: Axes) -> None:
     axes.set_xlim(0, 1)
     axes.set_xticks(np.linspace(0, 1, 6), [f"{percent} %" for percent in range(0, 101, 20)])
@@ -103,6 +107,14 @@ def _line(axes: Axes, name: str, curve: Curve) -> None:
     if name == "ours":
         style = {"linewidth": 2.8, "zorder": 4}
     axes.plot(curve.share, curve.quality, color=_COLOURS[name], label=_NAMES[name], **style)
+
+
+def _large_alone(axes: Axes, quality: float) -> None:
+    axes.axhline(quality, color=_QUIET, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+    axes.annotate(
+        f"all to the large model: {quality:.3f}", (0.995, quality), (0, 3), textcoords="offset points",
+        ha="right", va="bottom", fontsize=8.5, color=_QUIET,
+    )  # fmt: skip
 
 
 def _limits(axes: Axes, curves: list[Curve], oracle: Curve) -> None:
@@ -125,7 +137,7 @@ def _legend(axes: Axes, order: list[str]) -> None:
 def _gaps(axes: Axes, study: TransStudy) -> None:
     gap, t = study.q.gap, study.t_star.t
     before, after = (gap >= 0).mean(), (gap >= -t).mean()
-    _frame(axes, f"{study.case.name}\n", "queries by quality gap: small less large")
+    _frame(axes, _title(study.case.name), "queries by quality gap: small less large")
     edges = np.linspace(min(-1.0, gap.min()), max(1.0, gap.max()), 33)
     counts, _ = np.histogram(gap, edges)
     middles = (edges[1:] + edges[:-1]) / 2
@@ -151,7 +163,7 @@ def _spread(axes: Axes, study: TransStudy) -> None:
     found = study.t_star
     best = int(np.argmax(found.spread))
     _frame(axes, "\n", "mean difference of two labels, by relaxation t")
-    axes.plot(found.candidates, found.spread, color=_COLOURS["ours"], linewidth=2)
+    axes.plot(found.candidates, found.spread, color=_COLOURS["ours"], linewidth=2, drawstyle="steps-post")
     axes.plot([found.t], [found.spread[best]], "o", color=_COLOURS["floor"], markersize=7, markeredgecolor="white")
     axes.annotate(f"t* = {found.t:.2f}", (found.t, found.spread[best]), (0, 7), textcoords="offset points",
                   ha="center", color=_COLOURS["floor"])  # fmt: skip

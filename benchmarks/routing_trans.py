@@ -37,7 +37,7 @@ class TransCase:
 CASES = (
     TransCase("mistral-7b->nemotron-51b, commongen", ("mistral-7b",), ("nemotron-51b",), "commongen", 20),
     TransCase(
-        "six of 7 to 9 b->two of 50 b",
+        "six models of 7 to 9 B->two of 50 B",
         ("mistral-7b", "llama-3.1-8b", "chatqa-8b", "codegemma-7b", "gemma-2-9b", "qwen2.5-7b"),
         ("nemotron-51b", "nemotron-49b"),
         None,
