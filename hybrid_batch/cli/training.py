@@ -48,7 +48,7 @@ def _job(asked: TrainConfig) -> TrainJob:
     from hybrid_batch.training.train import TrainJob
 
     given = asked.finetune.model_dump()
-    ours = {name: given.pop(name) for name in ("members", "stop", "refit")}
+    ours = {name: given.pop(name) for name in ("members", "stop", "refit", "warm_start")}
     return TrainJob(
         name=asked.router.name,
         output=asked.router.output,

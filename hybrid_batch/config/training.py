@@ -92,6 +92,8 @@ class FineTuneSection(Section):
         "auto"
     )
     seed: Annotated[Int, Field(ge=0, description=WHOLE)] = 0
+    surface: Annotated[bool, Field(description="true or false")] = True
+    warm_start: Annotated[bool, Field(description="true or false")] = True
 
 
 class PairSection(Section):

@@ -27,6 +27,7 @@ from hybrid_batch.core.labels import Qualities
 from hybrid_batch.core.progress import Observer
 from hybrid_batch.engines.head import MixtureHead, load_head, save_head
 from hybrid_batch.engines.router_card import ENCODER, ENCODER_FILES, HEAD, file_record
+from hybrid_batch.engines.surface import VERSION, SurfaceScale, fit_scale, surface_features
 from hybrid_batch.training.batches import tokenized
 from hybrid_batch.training.checkpoint import clear, read_json, write_json
 from hybrid_batch.training.mixture import task_parts
@@ -52,7 +53,8 @@ class FineTune:
     ``head_rate`` is the learning rate of gate, experts and helpers, ``layer_decay`` the factor by which each layer
     learns slower than the one above it, ``frozen_layers`` how many of the lowest stay as they are (with the
     embeddings).  ``evaluations`` are made in each epoch, and ``patience`` of them without a better one end the
-    training.  ``gate_weight`` and ``quality_weight`` weigh the losses of the gate and of the helpers.
+    training.  ``gate_weight`` and ``quality_weight`` weigh the losses of the gate and of the helpers.  With ``surface``
+    gate and experts read what a query looks like beside its vector (:mod:`hybrid_batch.engines.surface`).
     """
 
     epochs: int = 3
@@ -72,6 +74,7 @@ class FineTune:
     gradient_checkpointing: bool = False
     precision: str = AUTO
     seed: int = 0
+    surface: bool = True
 
 
 @dataclass(frozen=True)
@@ -183,17 +186,28 @@ def _loop(
     tokenizer = AutoTokenizer.from_pretrained(encoder, local_files_only=True, trust_remote_code=False)
     torch.manual_seed(options.seed)
     model = load_trainable(encoder, options.dropout, options.gradient_checkpointing)
-    network = RouterNetwork(model, max(1, len(names)), head)
+    scale = _scale(learn, head) if options.surface else None
+    network = RouterNetwork(model, max(1, len(names)), head, scale)
     freeze_below(network, options.frozen_layers)
     both = [learn.q.mean_small, learn.q.mean_large]
     span = float(np.min(both)), float(np.max(both))
-    rows = [None if one is None else _rows(one, tokenizer, options, names, span) for one in (learn, stop)]
+    rows = [None if one is None else _rows(one, tokenizer, options, names, span, scale) for one in (learn, stop)]
     assert rows[0] is not None
     return Loop(network, rows[0], rows[1], options, tokenizer.pad_token_id or 0, until)
 
 
+def _scale(learn: Examples, head: MixtureHead | None) -> SurfaceScale:
+    """That of the head to begin with, so that its weights mean what they meant; else that of the rows to learn from."""
+    return head.scale if head is not None and head.scale is not None else fit_scale(surface_features(learn.prompts))
+
+
 def _rows(
-    examples: Examples, tokenizer: Any, options: FineTune, names: Sequence[str], span: tuple[float, float]
+    examples: Examples,
+    tokenizer: Any,
+    options: FineTune,
+    names: Sequence[str],
+    span: tuple[float, float],
+    scale: SurfaceScale | None,
 ) -> Rows:
     from hybrid_batch.training.loop import Rows
 
@@ -205,6 +219,7 @@ def _rows(
         parts_of(examples.tasks, names),
         np.clip((both - low) / ((high - low) or 1.0), 0.0, 1.0),
         examples.q,
+        None if scale is None else scale.apply(surface_features(examples.prompts)),
     )
 
 
@@ -216,10 +231,12 @@ def _write(work: Path, encoder: Path, loop: Loop, done: dict[str, Any]) -> None:
     for name in TOKENIZER_FILES:
         if (encoder / name).is_file():
             shutil.copyfile(encoder / name, work / ENCODER / name)
-    save_head(work / HEAD, loop.network.head())
+    head = loop.network.head()
+    save_head(work / HEAD, head)
     files = {name: asdict(file_record(work / name)) for name in _result_files()}
     told = {"history": loop.history, "best_step": loop.best_step or loop.step, "steps": loop.steps}
-    write_json(work / _DONE, {**done, **told, "files": files})
+    read = {"dim": head.dim, "surface": head.scale is not None}
+    write_json(work / _DONE, {**done, **told, **read, "files": files})
 
 
 def _finished(work: Path, key: str) -> FineTuned | None:
@@ -231,20 +248,12 @@ def _finished(work: Path, key: str) -> FineTuned | None:
         if not (work / name).is_file() or asdict(file_record(work / name)) != record:
             return None
     names = tuple(done["names"])
-    dim = _dim(work / HEAD)
-    return FineTuned(
-        work / ENCODER, load_head(work / HEAD, dim), names, tuple(done["history"]), done["best_step"], done["steps"]
-    )
+    head = load_head(work / HEAD, done["dim"], surface=done["surface"])
+    return FineTuned(work / ENCODER, head, names, tuple(done["history"]), done["best_step"], done["steps"])
 
 
 def _result_files() -> list[str]:
     return [HEAD, *(f"{ENCODER}/{name}" for name in ENCODER_FILES)]
-
-
-def _dim(path: Path) -> int:
-    from safetensors.numpy import load_file
-
-    return int(load_file(path)["expert.weight"].shape[1])
 
 
 def _fingerprint(
@@ -259,7 +268,7 @@ def _fingerprint(
     """Of all that decides the result: a checkpoint of anything else is not continued."""
     return fingerprint(
         {
-            "format": _FORMAT,
+            "format": [_FORMAT, VERSION],
             "encoder": {name: file_record(encoder / name).sha256 for name in ENCODER_FILES},
             "learn": _plain(learn),
             "stop": None if stop is None else _plain(stop),

@@ -34,7 +34,8 @@ _CLIP: Final = 1.0
 class Rows:
     """n queries as a network takes them: token ids, ``targets`` ``[n]``, ``parts`` ``[n]`` (:data:`NO_PART` where there
 
-    is none), ``qualities`` of both models in [0, 1] ``[n, 2]``, and the qualities ``q`` that figures are made of.
+    is none), ``qualities`` of both models in [0, 1] ``[n, 2]``, the qualities ``q`` that figures are made of, and
+    scaled ``surface`` numbers ``[n, WIDTH]`` where heads read them.
     """
 
     tokens: Sequence[list[int]]
@@ -42,6 +43,7 @@ class Rows:
     parts: np.ndarray
     qualities: np.ndarray
     q: Qualities
+    surface: np.ndarray | None = None
 
     @property
     def lengths(self) -> np.ndarray:
@@ -110,7 +112,7 @@ class Loop:
 
     def _loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """What is minimised, and the part of it that is the score's."""
-        gate, expert, quality = self._forward(batch)
+        gate, expert, quality = self._forward(self.learn, batch)
         rows = batch.rows
         targets, parts, qualities = (
             self._tensor(self.learn.targets[rows]),
@@ -124,10 +126,11 @@ class Loop:
             loss = loss + self.options.gate_weight * told
         return loss, score
 
-    def _forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _forward(self, rows: Rows, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         ids, mask = (torch.from_numpy(value).to(self.device) for value in (batch.ids, batch.mask))
+        surface = None if rows.surface is None else self._tensor(rows.surface[batch.rows])
         with self._precision():
-            found: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = self.network(ids, mask)
+            found: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = self.network(ids, mask, surface)
             return found
 
     def _precision(self) -> AbstractContextManager[Any]:
@@ -176,7 +179,8 @@ class Loop:
         self.network.eval()
         with torch.inference_mode():
             for places in by_length(rows.lengths, self.options.batch_size * 2):
-                gate, expert, _ = self._forward(padded(rows.tokens, places, self.pad, self.options.max_length))
+                batch = padded(rows.tokens, places, self.pad, self.options.max_length)
+                gate, expert, _ = self._forward(rows, batch)
                 found[:, places] = torch.stack(log_scores(gate, expert)).cpu().numpy()
         return found[0], found[1]
 

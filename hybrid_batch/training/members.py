@@ -17,16 +17,20 @@ import numpy as np
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.core.fingerprint import fingerprint
 from hybrid_batch.core.progress import Observer, Progress
+from hybrid_batch.engines.head import MixtureHead
 from hybrid_batch.engines.router_card import ENCODER_FILES, file_record
 from hybrid_batch.engines.surface import surface_features
 from hybrid_batch.training.artefact import RouterMember
 from hybrid_batch.training.finetune import Examples, FineTune, FineTuned, fine_tune
 from hybrid_batch.training.fit import ONE, TASKS, Fitted, Recipe, fit_members, held_out
-from hybrid_batch.training.start import Start
+from hybrid_batch.training.mixture import Strength
+from hybrid_batch.training.start import Start, head_for_parts
 
 _CHUNK = 256
 _STOP_SEED = 101
 """Seed of the hash that chooses stop rows: another one than that of the validation rows."""
+_WARM = Strength(100.0, 100.0)
+"""How strongly a head to begin with is regularised: so much that it leaves something to learn."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,15 @@ class Tuning:
     """Which fine-tuned members join: ``members`` of them, with seeds from ``options.seed`` on.
 
     ``stop`` is the share of the training rows that decides when to end.  With ``refit`` an encoder is trained again on
-    all rows, up to the same share of its schedule; without, the one that was judged is used.
+    all rows, up to the same share of its schedule; without, the one that was judged is used.  With ``warm_start`` gate
+    and experts begin as they are fitted on the encoder as it is; an earlier router's head goes before that.
     """
 
     options: FineTune
     members: int = 1
     stop: float = 0.1
     refit: bool = True
+    warm_start: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,27 +97,47 @@ def _tuned(task: Task, start: Start, tuning: Tuning, names: Sequence[str], numbe
     options = replace(tuning.options, seed=tuning.options.seed + number)
     # The last encoder of a router is one that was fine-tuned, if any was.
     place = len(start.encoders) - 1 - number % len(start.encoders)
-    encoder, head = start.encoders[place], start.head_for(place, names)
+    encoder = start.encoders[place]
     learn = task.rows.take(~task.held)
     stop = held_out(learn.prompts, tuning.stop, _STOP_SEED)
     if not 0 < stop.sum() < len(stop):
         raise ConfigError(f"finetune.stop: {tuning.stop:g} of {len(stop):,} rows leaves none on one side")
     label = f"fine-tune {number + 1}"
+    parent = start.head_for(place, names, surface=options.surface)
+    every = np.arange(len(task.rows))
+    seen = np.flatnonzero(~task.held)[~stop]
     first = fine_tune(
         encoder, learn.take(~stop), learn.take(stop), options, task.work / f"tuned-{number}", task.observer,
-        names=names, head=head, stage=label,
+        names=names, head=parent or _warm(task, encoder, seen, names, tuning), stage=label,
     )  # fmt: skip
     task.observer.note(f"{label}: keeps step {first.best_step:,} of {first.steps:,}")
     final = first
     if tuning.refit:
+        begin = parent or _warm(task, encoder, every, names, tuning)
         final = fine_tune(
             encoder, task.rows, None, options, task.work / f"refit-{number}", task.observer,
-            names=names, head=head, until=first.best_step / first.steps, stage=f"refit {number + 1}",
+            names=names, head=begin, until=first.best_step / first.steps, stage=f"refit {number + 1}",
         )  # fmt: skip
     vectors = embed(task, final.encoder, f"embed tuned {number + 1}")
-    held = vectors[task.held] if final is first else embed(task, first.encoder, f"embed held {number + 1}", task.held)
+    held_vectors = (
+        vectors[task.held] if final is first else embed(task, first.encoder, f"embed held {number + 1}", task.held)
+    )
     member = RouterMember(TASKS if names else ONE, final.head, final.encoder, _told(first, final, options))
-    return Judged(member, first.head.score(held), final.head.score(vectors))
+    surface = surface_features(task.rows.prompts)
+    held_scores = first.head.score(held_vectors, surface=surface[task.held])
+    return Judged(member, held_scores, final.head.score(vectors, surface=surface))
+
+
+def _warm(task: Task, encoder: Path, rows: np.ndarray, names: Sequence[str], tuning: Tuning) -> MixtureHead | None:
+    """A head for the parts ``names``, fitted on ``rows`` (int ``[m]``) of the encoder as it is."""
+    if not tuning.warm_start:
+        return None
+    part, surface = task.rows.take(rows), tuning.options.surface
+    recipe = Recipe((TASKS if names else ONE,), surface=surface)
+    vectors = embed(task, encoder, "embed start")[rows]
+    fitted = fit_members(vectors, part.targets, part.tasks, part.prompts, recipe, [_WARM])
+    (member,) = fitted.members
+    return member.head if not names else head_for_parts(member.head, fitted.tasks, names, surface=surface)
 
 
 def _told(first: FineTuned, final: FineTuned, options: FineTune) -> dict[str, Any]:

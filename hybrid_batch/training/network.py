@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from hybrid_batch.engines.head import MixtureHead
+from hybrid_batch.engines.surface import WIDTH, SurfaceScale
 
 if TYPE_CHECKING:
     from hybrid_batch.training.finetune import FineTune
@@ -31,9 +32,12 @@ _PLAIN: Final = re.compile(r"bias$|norm", re.IGNORECASE)
 class RouterNetwork(torch.nn.Module):
     """Token ids -> logits of gate and experts ``[n, parts]``, and of both models' qualities ``[n, 2]``."""
 
-    def __init__(self, encoder: Any, parts: int, head: MixtureHead | None = None) -> None:
+    def __init__(
+        self, encoder: Any, parts: int, head: MixtureHead | None = None, surface: SurfaceScale | None = None
+    ) -> None:
         super().__init__()
-        dim = int(encoder.config.hidden_size)
+        dim = int(encoder.config.hidden_size) + (WIDTH if surface else 0)
+        self.surface = surface
         self.encoder = encoder
         self.gate = torch.nn.Linear(dim, parts)
         self.expert = torch.nn.Linear(dim, parts)
@@ -45,12 +49,16 @@ class RouterNetwork(torch.nn.Module):
         if head is not None:
             self._begin_with(head)
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, surface: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """``ids`` and ``mask`` ``[n, width]``; ``surface`` scaled numbers ``[n, WIDTH]``, if heads read them."""
         states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         # Pooled as engines.router.Encoder pools, in full precision whatever the encoder computes in.
         weights = mask.unsqueeze(-1).float()
         means = (states.float() * weights).sum(dim=1) / weights.sum(dim=1)
-        vectors = functional.normalize(means, dim=1) * self.log_scale.exp()
+        unit = functional.normalize(means, dim=1)
+        vectors = (unit if surface is None else torch.cat([unit, surface], dim=1)) * self.log_scale.exp()
         with torch.autocast(vectors.device.type, enabled=False):
             return self.gate(vectors), self.expert(vectors), self.quality(vectors)
 
@@ -59,7 +67,11 @@ class RouterNetwork(torch.nn.Module):
         scale = math.exp(float(self.log_scale.detach()))
         gate, expert = self.gate, self.expert
         return MixtureHead(
-            _plain(gate.weight) * scale, _plain(gate.bias), _plain(expert.weight) * scale, _plain(expert.bias)
+            _plain(gate.weight) * scale,
+            _plain(gate.bias),
+            _plain(expert.weight) * scale,
+            _plain(expert.bias),
+            scale=self.surface,
         )
 
     def _begin_with(self, head: MixtureHead) -> None:

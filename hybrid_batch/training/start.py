@@ -32,28 +32,31 @@ class Start:
     tasks: tuple[str, ...] = ()
     parent: dict[str, Any] | None = None
 
-    def head_for(self, number: int, names: Sequence[str]) -> MixtureHead | None:
+    def head_for(self, number: int, names: Sequence[str], *, surface: bool) -> MixtureHead | None:
         """The head on encoder ``number`` for parts called ``names``; None where no task is known.
 
-        A part without a counterpart begins with the mean expert, and with a gate that does not prefer it.
+        What it reads of the surface is left behind unless ``surface`` is asked for.
         """
         head = self.heads[number]
-        places = {name: place for place, name in enumerate(self.tasks)}
-        if head is None or not any(name in places for name in names):
-            return None
-        known = [places.get(name) for name in names]
-        return MixtureHead(
-            *(
-                np.stack([values.mean(axis=0) if place is None else values[place] for place in known])
-                # What a head reads of the surface has no place in a head on the vector alone.
-                for values in (
-                    head.gate_weight[:, : head.dim],
-                    head.gate_bias,
-                    head.expert_weight[:, : head.dim],
-                    head.expert_bias,
-                )
-            )
-        )
+        return None if head is None else head_for_parts(head, self.tasks, names, surface=surface)
+
+
+def head_for_parts(
+    head: MixtureHead, tasks: Sequence[str], names: Sequence[str], *, surface: bool
+) -> MixtureHead | None:
+    """``head``, whose parts are ``tasks``, with the parts ``names`` instead; None where no name is the same.
+
+    A part without a counterpart begins with the mean expert, and with a gate that does not prefer it.
+    """
+    places = {name: place for place, name in enumerate(tasks)}
+    if not any(name in places for name in names):
+        return None
+    known = [places.get(name) for name in names]
+    width = head.expert_weight.shape[1] if surface else head.dim
+    gate, expert = (weight[:, :width] for weight in (head.gate_weight, head.expert_weight))
+    values = (gate, head.gate_bias, expert, head.expert_bias)
+    begun = [np.stack([one.mean(axis=0) if place is None else one[place] for place in known]) for one in values]
+    return MixtureHead(*begun, scale=head.scale if surface else None)
 
 
 def plain_start(encoder: str) -> Start:

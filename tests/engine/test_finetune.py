@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.engines.head import load_head
 from hybrid_batch.engines.router import load_encoder
+from hybrid_batch.engines.surface import surface_features
 from hybrid_batch.training.finetune import FineTune, FineTuned, fine_tune
 from tests.support.studies import quiet
 from tests.support.tiny_encoders import DIM, make_tiny_encoder, toy
@@ -51,6 +52,12 @@ def tuned(encoder: Path, work: Path, **changed: object) -> FineTuned:
     return fine_tune(encoder, toy(), toy(64, seed=1), replace(OPTIONS, **changed), work, quiet())
 
 
+def scores_of(found: FineTuned, prompts: Sequence[str]) -> np.ndarray:
+    """What a scorer computes from the folder and the head."""
+    vectors = load_encoder(found.encoder, 16, device="cpu").embed(prompts)
+    return found.head.score(vectors, surface=surface_features(prompts))
+
+
 def weights(found: FineTuned) -> tuple[bytes, bytes]:
     return (found.encoder / "model.safetensors").read_bytes(), (found.encoder.parent / "head.safetensors").read_bytes()
 
@@ -58,16 +65,18 @@ def weights(found: FineTuned) -> tuple[bytes, bytes]:
 def test_an_encoder_learns_what_no_word_tells_alone(encoder: Path, tmp_path: Path) -> None:
     found = tuned(encoder, tmp_path / "work", epochs=12)
     new = toy(64, seed=2)
-    scores = found.head.score(load_encoder(found.encoder, 16, device="cpu").embed(new.prompts))
+    scores = scores_of(found, new.prompts)
     assert found.names == ("spelling", "sum")
     assert found.history[-1]["train"] < found.history[0]["train"] / 2
     assert scores[new.targets == 1].mean() > scores[new.targets == 0].mean() + 0.4
 
 
-def test_what_is_written_scores_as_what_was_trained(encoder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("surface", [False, True])
+def test_what_is_written_scores_as_what_was_trained(encoder: Path, surface: bool, tmp_path: Path) -> None:
     stop = toy(64, seed=1)
-    found = tuned(encoder, tmp_path / "work", epochs=2)
-    scores = found.head.score(load_encoder(found.encoder, 16, device="cpu").embed(stop.prompts))
+    found = tuned(encoder, tmp_path / "work", epochs=2, surface=surface)
+    assert (found.head.scale is not None) == surface
+    scores = scores_of(found, stop.prompts)
     loss = -np.log(np.where(stop.targets == 1, scores, 1 - scores)).mean()
     best = min(entry["validation"] for entry in found.history)
     assert abs(loss - best) < 1e-4
@@ -180,6 +189,6 @@ def test_queries_without_tasks_have_one_part(bert: Path, tmp_path: Path) -> None
     nameless = replace(rows, tasks=[None] * len(rows))
     found = fine_tune(bert, nameless, None, replace(OPTIONS, epochs=1), tmp_path, quiet())
     assert found.names == ()
-    assert load_head(tmp_path / "head.safetensors", DIM).parts == 1
+    assert load_head(tmp_path / "head.safetensors", DIM, surface=True).parts == 1
     assert "validation" not in found.history[0]
     assert found.best_step == found.steps

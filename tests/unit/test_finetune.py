@@ -69,11 +69,11 @@ def test_an_earlier_head_begins_where_tasks_agree() -> None:
     values = np.arange(6.0).reshape(3, 2)
     head = MixtureHead(values, values[:, 0], values * 2, values[:, 1])
     start = Start((Path("e"),), "e", (head,), ("a", "b", "c"))
-    begun = start.head_for(0, ("c", "new"))
+    begun = start.head_for(0, ("c", "new"), surface=True)
     assert begun is not None
     assert begun.expert_weight.tolist() == [[8.0, 10.0], [4.0, 6.0]]
     assert begun.gate_bias.tolist() == [4.0, 2.0]
-    assert start.head_for(0, ("other",)) is None
+    assert start.head_for(0, ("other",), surface=True) is None
 
 
 def test_every_setting_of_a_fine_tuning_can_be_given_and_has_one_default() -> None:
