@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,32 @@ def test_the_card_tells_how_it_was_made(job: TrainJob, trained: Trained) -> None
     assert card["curve"][0] == [0.0, 0.0]
     assert card["metrics"]["rows"] == trained.validation.rows
     assert card["pair"] == {"small": "s", "large": "l"}
+
+
+def test_a_score_of_vector_and_surface_hangs_on_its_text_alone(job: TrainJob, trained: Trained) -> None:
+    router = load_router(Path(job.output), threads=1, device="cpu")
+    assert all(member.surface for member in router.card.members)
+    texts = [*made().prompts[:50], "", "def f(x):\n    return x", "What is 500 plus 3?" * 40]
+    whole = router.score(texts)
+    pieces = [router.score(texts[start : start + 7]) for start in range(0, len(texts), 7)]
+    assert np.array_equal(np.concatenate(pieces), whole)
+    assert np.array_equal(router.score(texts[::-1]), whole[::-1])
+
+
+def test_a_router_whose_surface_is_of_another_version_is_not_loaded(
+    job: TrainJob, trained: Trained, tmp_path: Path
+) -> None:
+    copy = tmp_path / "router"
+    shutil.copytree(job.output, copy)
+    card = json.loads((copy / "router.json").read_text())
+    card["members"][0]["surface"] = "surface/9"
+    (copy / "router.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match=r"members\[0\]: surface is 'surface/9', allowed is none or 'surface/1'"):
+        load_router(copy)
+    del card["members"][0]["surface"]
+    (copy / "router.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match=r"head\.safetensors: tensors are .*surface\.mean"):
+        load_router(copy)
 
 
 def test_the_same_training_gives_the_same_weights(job: TrainJob, trained: Trained, tmp_path: Path) -> None:
