@@ -73,7 +73,7 @@ class FineTuneSection(Section):
     epochs: Annotated[Int, Field(ge=0, description=f"{WHOLE}; 0 leaves the encoder as it is")] = 0
     members: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 1
     learning_rate: Annotated[Number, Field(gt=0, le=0.01, description=RATE)] = 3e-5
-    head_rate: Annotated[Number, Field(gt=0, le=0.1, description=RATE)] = 1e-3
+    head_rate: Annotated[Number, Field(gt=0, le=0.1, description=RATE)] = 3e-5
     weight_decay: Annotated[Number, Field(ge=0, le=1, description=SHARE)] = 0.01
     dropout: Annotated[Number, Field(ge=0, lt=1, description="a number from 0 to below 1")] = 0.1
     warmup: Annotated[Number, Field(ge=0, lt=1, description="a number from 0 to below 1")] = 0.1

@@ -59,7 +59,7 @@ class FineTune:
 
     epochs: int = 3
     learning_rate: float = 3e-5
-    head_rate: float = 1e-3
+    head_rate: float = 3e-5
     weight_decay: float = 0.01
     dropout: float = 0.1
     warmup: float = 0.1
