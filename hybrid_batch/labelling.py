@@ -34,6 +34,7 @@ from hybrid_batch.preflight import require_ready
 from hybrid_batch.quality import check_recipe, needs_reference
 from hybrid_batch.spark import label_jobs
 from hybrid_batch.spark.label_tasks import JudgeTask, SampleTask, judged_part
+from hybrid_batch.spark.session import submitted
 from hybrid_batch.spark.source import InputPlan, plan_input
 from hybrid_batch.stages import sample
 from hybrid_batch.stages.label import with_both_judged
@@ -78,6 +79,8 @@ def label(config: LabelConfig, observer: Observer) -> Labelled:
     _require_ready(config, source, observer)
     job = Job(config, source, ledger.commit_plan(plan), ledger, observer)
     observer.note(f"labelling {plan.run_id}: {len(source.files):,} input files, {source.bytes / 1e6:,.1f} MB")
+    if not submitted():
+        observer.note(f"logs of Spark and the engines: {job.log_folder}")
     with session(job) as spark:
         routing = _route(job, _sample(spark, job))
         for tier in (SMALL, LARGE):

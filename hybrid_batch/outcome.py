@@ -45,10 +45,11 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run as seen from storage alone.  ``state`` is ``finished``, ``unfinished`` (running or interrupted)."""
+    """A run or a labelling as seen from storage: ``state`` is ``finished`` or ``unfinished`` (running or interrupted)."""
 
     layout: RunLayout
     state: str
     stages: tuple[StageStatus, ...]
     costs: tuple[TierCost, ...]
     errors: Mapping[str, int]
+    labelling: bool = False

@@ -6,7 +6,7 @@ from hybrid_batch.config import TiersSection
 from hybrid_batch.core.cost import Price, TierCost, tier_costs
 from hybrid_batch.core.errors import InputError, RunConflictError
 from hybrid_batch.core.layout import RunLayout, runs_folder
-from hybrid_batch.core.plan import LABELLING, Plan
+from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.records import Receipt, merge_counts
 from hybrid_batch.core.routing import SMALL
 from hybrid_batch.ledger import Ledger, Routing
@@ -33,6 +33,7 @@ def status(url: str) -> RunStatus:
         stages=(_scoring(ledger, plan, routing), *_generating(routing, receipts)),
         costs=costs,
         errors=merge_counts(receipt.errors for receipt in receipts),
+        labelling=plan.is_labelling,
     )
 
 
@@ -55,7 +56,7 @@ def _is_plan(url: str, folder: str) -> bool:
 def _scoring(ledger: Ledger, plan: Plan, routing: Routing | None) -> StageStatus:
     """The first stage: scoring in a run, in a labelling the sample, which is less than what was read."""
     name, total = "score", sum(routing.rows().values()) if routing else None
-    if plan.identity.get("kind") == LABELLING:
+    if plan.is_labelling:
         name, total = "sample", routing.rows()[SMALL] // int(plan.identity["answers"]) if routing else None
     parts = ledger.scored_parts()
     sizes = [split.max_rows or split.rows for split in plan.splits]

@@ -32,6 +32,10 @@ class Plan:
     config: Mapping[str, Any]
     versions: Mapping[str, str]
 
+    @property
+    def is_labelling(self) -> bool:
+        return self.identity.get("kind") == LABELLING
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; :meth:`from_dict` is the inverse."""
         return {

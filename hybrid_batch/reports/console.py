@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from hybrid_batch.core.cost import TierCost
-from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.records import total_usage
 from hybrid_batch.outcome import RunOutcome, RunStatus, StageStatus
 from hybrid_batch.reports import words
@@ -31,7 +30,7 @@ def outcome_view(outcome: RunOutcome, width: int = 80) -> RenderableType:
     if outcome.already_finished:
         parts += [Text(f"Run {outcome.layout.run_id} was finished before; nothing was done.", style="bold"), Text()]
     parts += [cost_view(outcome.costs, width), Text(), _saving(outcome), _split(outcome), *_errors(outcome), Text()]
-    parts.append(places_view(outcome.layout))
+    parts.append(places_view(words.places(outcome.layout)))
     return Group(*parts)
 
 
@@ -108,12 +107,12 @@ def errors_view(errors: Mapping[str, int]) -> RenderableType:
     return Padding(grid, (0, 0, 0, 2))
 
 
-def places_view(layout: RunLayout) -> RenderableType:
-    """Where a run's results, reports and manifest lie; never wrapped, so that a path can be copied.
+def places_view(places: Iterable[tuple[str, str]]) -> RenderableType:
+    """Where things lie, a name and a place on each line; never wrapped, so that a path can be copied.
 
     Print it with ``crop=False``.
     """
-    lines = [Text.assemble((f"{name:<10}", "dim"), _nearby(place)) for name, place in words.places(layout)]
+    lines = [Text.assemble((f"{name:<10}", "dim"), _nearby(place)) for name, place in places]
     for line in lines:
         line.no_wrap, line.overflow = True, "ignore"
     return Group(*lines)
@@ -133,7 +132,8 @@ def status_view(status: RunStatus, width: int = 80) -> RenderableType:
         parts += [Text(), cost_view(status.costs, width)]
     if status.errors:
         parts += [Text(), Text("Queries without an answer:", style="red"), errors_view(status.errors)]
-    return Group(*parts, Text(), places_view(status.layout))
+    places = words.label_places if status.labelling else words.places
+    return Group(*parts, Text(), places_view(places(status.layout)))
 
 
 def _stage_figures(stage: StageStatus) -> list[str]:

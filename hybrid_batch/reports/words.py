@@ -170,6 +170,11 @@ def places(layout: RunLayout) -> tuple[tuple[str, str], ...]:
     )
 
 
+def label_places(layout: RunLayout) -> tuple[tuple[str, str], ...]:
+    """What a labelling leaves behind, and where."""
+    return (("Answers", layout.results_folder), ("Labels", layout.labels_folder), ("Manifest", layout.manifest))
+
+
 def _why_unknown(costs: Sequence[TierCost], counterfactual: Counterfactual) -> str:
     if counterfactual.usd is None:
         return counterfactual.method.removeprefix(_UNAVAILABLE)

@@ -139,7 +139,7 @@ def test_a_labelling_with_holes_is_filled_and_answers_are_kept(document, label):
 
     assert rows_of(again) == whole
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert state.state == "unfinished"
+    assert (state.state, state.labelling) == ("unfinished", True)
     assert {stage.name: (stage.done_rows, stage.planned_rows) for stage in state.stages} == {
         "sample": (SAMPLE, SAMPLE),
         "generate small": (SAMPLE * ANSWERS - 18, SAMPLE * ANSWERS),
