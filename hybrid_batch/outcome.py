@@ -45,7 +45,7 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run or a labelling as seen from storage: ``state`` is ``finished`` or ``unfinished`` (running or interrupted)."""
+    """A run or a labelling as storage tells it; ``state`` is ``finished`` or ``unfinished``: running or interrupted."""
 
     layout: RunLayout
     state: str

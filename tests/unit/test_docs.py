@@ -6,18 +6,23 @@ import ast
 import re
 import tomllib
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import typer.main
+import yaml
 
 from hybrid_batch import tables
 from hybrid_batch.cli import INTERRUPTED, TERMINATED, app
 from hybrid_batch.config import load_config
+from hybrid_batch.config.labelling import load_label_config
+from hybrid_batch.config.training import load_train_config
 from hybrid_batch.core import errors
 from hybrid_batch.engines.base import INVALID_REQUEST
+from tests.golden.update import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "hybrid_batch"
@@ -92,14 +97,23 @@ def _require_command(words: list[str], name: str) -> None:
 
 
 def test_configurations_in_documents_are_valid(tmp_path: Path):
-    found = 0
+    found = Counter()
     for path in DOCUMENTS:
         for block in re.findall(r"^```yaml\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
-            file = tmp_path / f"{found}.yaml"
-            file.write_text(block)
-            assert load_config(file, ["run.date=2026-11-23"], {}).tiers.by_name()
-            found += 1
-    assert found
+            file = tmp_path / f"{found.total()}.yaml"
+            file.write_text(re.sub(r"^base: ", f"base: {ROOT}/", block, flags=re.MULTILINE))
+            kind = next((key for key in ("encoder", "labels") if key in yaml.safe_load(block)), "run")
+            assert LOADERS[kind](file)
+            found[kind] += 1
+    assert set(found) == set(LOADERS)
+
+
+LOADERS = {
+    "run": lambda file: load_config(file, ["run.date=2026-11-23"], ENVIRONMENT),
+    "labels": lambda file: load_label_config(file, ["run.date=2026-11-23"], ENVIRONMENT),
+    "encoder": lambda file: load_train_config(file, [], ENVIRONMENT),
+}
+"""How the configurations that documents show are read, by the section that tells what they are."""
 
 
 def test_the_configurations_that_the_readme_names_are_there():
