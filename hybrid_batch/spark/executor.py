@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.engines.base import EndpointRecipe, EngineHandle, EngineRecipe, Generator, Scorer, ServerRecipe
 from hybrid_batch.engines.endpoint import open_endpoint
-from hybrid_batch.storage import is_remote, normalise, open_store
+from hybrid_batch.storage import is_remote, normalise
+from hybrid_batch.storage.folders import local_copy
 
 TASKS_PER_ENGINE: Final = 2
 """Tasks that feed one engine: the next shard flows while the tail of the last one drains."""
@@ -77,7 +78,7 @@ def router(path: str, fingerprint: str, threads: int | None) -> Scorer:
     """
     from hybrid_batch.engines.router import load_router
 
-    folder = _fetch(path, fingerprint) if is_remote(path) else Path(normalise(path))
+    folder = local_copy(path, scratch() / f"router-{fingerprint}") if is_remote(path) else Path(normalise(path))
     scorer = load_router(folder, threads=threads)
     if scorer.card.fingerprint != fingerprint:
         raise ConfigError(f"router.path: {folder} on {os.uname().nodename} is not the router that this run began with")
@@ -89,21 +90,6 @@ def drop_router() -> None:
     router.cache_clear()
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def _fetch(url: str, fingerprint: str) -> Path:
-    """A local copy of the artefact folder at ``url``, made once for each machine."""
-    folder = scratch() / f"router-{fingerprint}"
-    with FileLock(folder.with_suffix(".lock")):
-        if not folder.is_dir():
-            store = open_store(url)
-            with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-                for item in store.list(url):
-                    target = Path(temporary) / "router" / item.url.removeprefix(f"{url}/")
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(store.read(item.url))
-                (Path(temporary) / "router").rename(folder)
-    return folder
 
 
 @contextmanager

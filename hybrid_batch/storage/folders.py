@@ -7,9 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from hybrid_batch.storage.local import LocalStore
-from hybrid_batch.storage.s3 import S3Store
-from hybrid_batch.storage.urls import is_remote, normalise
+from hybrid_batch.storage import normalise, open_store
 
 
 def local_copy(url: str, folder: Path) -> Path:
@@ -22,7 +20,7 @@ def local_copy(url: str, folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not folder.is_dir():
-            store = S3Store() if is_remote(place) else LocalStore()
+            store = open_store(place)
             with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
                 copy = Path(temporary) / "copy"
                 copy.mkdir()
