@@ -45,7 +45,7 @@ def resample(scores: np.ndarray, q: Qualities, times: int) -> Kept:
         rows = random.integers(0, len(scores), CALIBRATION_ROWS)
         drawn, answers = scores[rows], q.take(rows)
         thresholds = (
-            calibrate(drawn, answers, PROMISE).threshold_micros,
+            calibrate(drawn, answers, PROMISE, estimate=False).threshold_micros,
             grid_search(drawn, answers, PROMISE.max_drop_pct).threshold_micros,
         )
         found[turn] = [population.broken_and_share(tau) for tau in thresholds]

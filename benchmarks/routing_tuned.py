@@ -34,7 +34,7 @@ def tuned_methods(encoder: Path) -> dict[str, Method]:
 
 
 def _by_tuning(encoder: Path, train: Rows, test: Rows, _: Scores) -> np.ndarray:
-    """One encoder with default settings, its head beginning as fitted; some training rows say when to end."""
+    """One epoch, the head beginning as fitted; some training rows say when to end."""
     with tempfile.TemporaryDirectory(prefix="hybrid-batch-bench-") as work:
         tuned = _tune(encoder, train, Path(work))
         vectors = load_encoder(tuned.encoder, MAX_LENGTH, device="cpu").embed(test.prompts)
@@ -48,7 +48,7 @@ def _tune(encoder: Path, train: Rows, work: Path) -> FineTuned:
     fitted = fit_members(train.vectors[~stop], learn.targets, learn.tasks, learn.prompts, Recipe((TASKS,)))
     begin = fitted.members[0].head
     return fine_tune(
-        encoder, learn, rows.take(stop), FineTune(), work, _Silent(), names=fitted.tasks, head=begin
+        encoder, learn, rows.take(stop), FineTune(epochs=1), work, _Silent(), names=fitted.tasks, head=begin
     )  # fmt: skip
 
 

@@ -75,11 +75,14 @@ def calibrate(
     promise: Promise,
     quality_range: tuple[float, float] = (0.0, 1.0),
     reference: np.ndarray | None = None,
+    *,
+    estimate: bool = True,
 ) -> Calibration:
     """The threshold with the largest share to small of which ``promise`` can be proved from these rows.
 
     ``scores`` is float ``[n]`` (NaN: large); ``reference`` are scores ``[m]`` of other queries that place the candidate
-    thresholds.  Without them the scores of these rows do, their answers never.
+    thresholds.  Without them the scores of these rows do, their answers never.  ``estimate`` says whether to work out
+    ``rows_needed``, which takes a second or two.
     Raises ``ValueError`` if a quality lies outside ``quality_range``, or the range has both signs.
     """
     _check_range(q, quality_range)
@@ -89,7 +92,7 @@ def calibrate(
     tests = _Tests(sample, q, quality_range)
     proved = list(tests.proved(chain, promise))
     if not proved:
-        needed = tests.rows_needed(chain, promise)
+        needed = tests.rows_needed(chain, promise) if estimate else None
         return Calibration(GRID + 1, 0.0, 0.0, len(q), METHOD, kept=False, rows_needed=needed)
     tau = proved[-1]
     upper = tests.upper_drop_pct(tau, promise)
