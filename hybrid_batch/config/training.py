@@ -59,9 +59,9 @@ class HeadSection(Section):
     """What turns a vector into a score."""
 
     members: Annotated[
-        tuple[Literal["tasks", "clusters", "one"], ...],
-        Field(min_length=1, description="a list of tasks, clusters and one"),
-    ] = ("tasks", "clusters", "clusters")
+        tuple[Literal["auto", "tasks", "clusters", "one"], ...],
+        Field(min_length=1, description="a list of auto, tasks, clusters and one"),
+    ] = ("auto",)
     clusters: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 24
     seed: Annotated[Int, Field(ge=0, description=WHOLE)] = 0
     surface: Annotated[bool, Field(description="true or false")] = True

@@ -24,19 +24,21 @@ from hybrid_batch.training.mixture import FOLDS, Strength, choose_strength, clus
 TASKS: Final = "tasks"
 CLUSTERS: Final = "clusters"
 ONE: Final = "one"
-PARTS: Final = (TASKS, CLUSTERS, ONE)
+AUTO: Final = "auto"
+PARTS: Final = (AUTO, TASKS, CLUSTERS, ONE)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the members are.  ``members`` names the parts of each head: ``tasks``, ``clusters`` or ``one``.
+    """What the members are.  ``members`` names the parts of each head: ``tasks``, ``clusters``, ``one`` or ``auto``.
 
+    ``auto`` is one head of the tasks where the labels name them, else two of clusters: a cluster is a guess at a task.
     A member of tasks is left out where the labels have none.  ``clusters`` is how many the first member of clusters
     has; each further one has half as many again.  ``seed`` decides clusters and folds.  With ``surface`` they read what
     a query looks like beside its vector (:mod:`hybrid_batch.engines.surface`).
     """
 
-    members: tuple[str, ...] = (TASKS, CLUSTERS, CLUSTERS)
+    members: tuple[str, ...] = (AUTO,)
     clusters: int = 24
     seed: int = 0
     surface: bool = True
@@ -121,7 +123,9 @@ def _parts(
     found: list[tuple[str, np.ndarray]] = []
     named = task_parts(tasks)
     count = recipe.clusters
-    for number, kind in enumerate(recipe.members):
+    auto = (TASKS,) if named is not None else (CLUSTERS, CLUSTERS)
+    kinds = [kind for member in recipe.members for kind in (auto if member == AUTO else (member,))]
+    for number, kind in enumerate(kinds):
         if kind == TASKS and named is not None:
             found.append((TASKS, named[0]))
         elif kind == CLUSTERS:
