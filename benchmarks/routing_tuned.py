@@ -12,11 +12,12 @@ from benchmarks.routing_methods import Method, Rows, Scores
 from hybrid_batch.core.labels import gain_labels
 from hybrid_batch.core.progress import Progress
 from hybrid_batch.engines.router import load_encoder
-from hybrid_batch.engines.surface import surface_features
-from hybrid_batch.training.finetune import Examples, FineTune, FineTuned, fine_tune
-from hybrid_batch.training.fit import TASKS, Recipe, fit_members, held_out
+from hybrid_batch.training.finetune import Examples, FineTune, fine_tune
+from hybrid_batch.training.fit import held_out
+from hybrid_batch.training.mixture import task_parts
 
 MAX_LENGTH = 256
+_OPTIONS = FineTune(epochs=2, frozen_layers=3)
 _STOP_SHARE, _STOP_SEED = 0.1, 101
 
 
@@ -34,25 +35,16 @@ def tuned_methods(encoder: Path) -> dict[str, Method]:
 
 
 def _by_tuning(encoder: Path, train: Rows, test: Rows, _: Scores) -> np.ndarray:
-    """One epoch, the head beginning as fitted; some training rows say when to end."""
-    with tempfile.TemporaryDirectory(prefix="hybrid-batch-bench-") as work:
-        tuned = _tune(encoder, train, Path(work))
-        vectors = load_encoder(tuned.encoder, MAX_LENGTH, device="cpu").embed(test.prompts)
-    return tuned.head.score(vectors, surface=surface_features(test.prompts))
-
-
-def _tune(encoder: Path, train: Rows, work: Path) -> FineTuned:
+    """The upper half of the encoder's layers, two epochs, a head from nothing; some training rows say when to end."""
     rows = Examples(train.prompts, train.tasks, gain_labels(train.q), train.q)
     stop = held_out(train.prompts, _STOP_SHARE, _STOP_SEED)
-    learn = rows.take(~stop)
-    fitted = fit_members(train.vectors[~stop], learn.targets, learn.tasks, learn.prompts, Recipe((TASKS,)))
-    begin = fitted.members[0].head
-    return fine_tune(
-        encoder, learn, rows.take(stop), FineTune(epochs=1), work, _Silent(), names=fitted.tasks, head=begin
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="hybrid-batch-bench-") as work:
+        tuned = fine_tune(encoder, rows.take(~stop), rows.take(stop), _OPTIONS, Path(work), _Silent())
+        vectors = load_encoder(tuned.encoder, MAX_LENGTH, device="cpu").embed(test.prompts)
+    return tuned.head.score(vectors)
 
 
-def _by_both(_: Rows, __: Rows, scores: Scores) -> np.ndarray:
+def _by_both(train: Rows, _: Rows, scores: Scores) -> np.ndarray:
     """The mean over all members: those of the default recipe, and the fine-tuned one."""
-    frozen = len(Recipe().members)
+    frozen = 1 if task_parts(train.tasks) else 2
     return (frozen * scores["ours"] + scores["finetuned"]) / (frozen + 1)

@@ -72,8 +72,8 @@ class FineTuneSection(Section):
 
     epochs: Annotated[Int, Field(ge=0, description=f"{WHOLE}; 0 leaves the encoder as it is")] = 0
     members: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 1
-    learning_rate: Annotated[Number, Field(gt=0, le=0.01, description=RATE)] = 3e-5
-    head_rate: Annotated[Number, Field(gt=0, le=0.1, description=RATE)] = 3e-5
+    learning_rate: Annotated[Number, Field(gt=0, le=0.01, description=RATE)] = 1e-4
+    head_rate: Annotated[Number, Field(gt=0, le=0.1, description=RATE)] = 1e-3
     weight_decay: Annotated[Number, Field(ge=0, le=1, description=SHARE)] = 0.01
     dropout: Annotated[Number, Field(ge=0, lt=1, description="a number from 0 to below 1")] = 0.1
     warmup: Annotated[Number, Field(ge=0, lt=1, description="a number from 0 to below 1")] = 0.1
@@ -92,8 +92,8 @@ class FineTuneSection(Section):
         "auto"
     )
     seed: Annotated[Int, Field(ge=0, description=WHOLE)] = 0
-    surface: Annotated[bool, Field(description="true or false")] = True
-    warm_start: Annotated[bool, Field(description="true or false")] = True
+    surface: Annotated[bool, Field(description="true or false")] = False
+    warm_start: Annotated[bool, Field(description="true or false")] = False
 
 
 class PairSection(Section):

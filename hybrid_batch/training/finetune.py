@@ -57,9 +57,9 @@ class FineTune:
     gate and experts read what a query looks like beside its vector (:mod:`hybrid_batch.engines.surface`).
     """
 
-    epochs: int = 3
-    learning_rate: float = 3e-5
-    head_rate: float = 3e-5
+    epochs: int = 2
+    learning_rate: float = 1e-4
+    head_rate: float = 1e-3
     weight_decay: float = 0.01
     dropout: float = 0.1
     warmup: float = 0.1
@@ -74,7 +74,7 @@ class FineTune:
     gradient_checkpointing: bool = False
     precision: str = AUTO
     seed: int = 0
-    surface: bool = True
+    surface: bool = False
 
 
 @dataclass(frozen=True)

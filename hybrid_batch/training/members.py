@@ -46,7 +46,7 @@ class Tuning:
     members: int = 1
     stop: float = 0.1
     refit: bool = True
-    warm_start: bool = True
+    warm_start: bool = False
 
 
 @dataclass(frozen=True)
