@@ -34,7 +34,10 @@ def train(
         names = [_name(member) for member in done.members]
         t_star = None if done.t_star is None else done.t_star.t
         terminal().print(training_view(done.validation, done.rows, done.seconds), crop=False)
-        terminal().print(members_view(done.alone, names, t_star), crop=False)
+        if len(names) > 1:
+            terminal().print(members_view(done.alone, names), crop=False)
+        if t_star is not None:
+            typer.echo(f"trans labels with t* = {t_star:.4g}")
         typer.echo(f"\nRouter       {done.output}")
         for picture in _pictures(done):
             typer.echo(f"Picture      {picture}")

@@ -6,7 +6,6 @@
     python -m hybrid_batch.demo.adopt --labels out/demo-labels/runs/RUN/labels/SCORER.parquet
     make demo                                  # writes the labels of both splits beside the questions
     hybrid-batch train conf/demo-train.yaml
-    hybrid-batch calibrate out/demo/router out/demo/input/labels-heldout.parquet --max-drop 10
     python -m hybrid_batch.demo.adopt --router out/demo/router
 """
 

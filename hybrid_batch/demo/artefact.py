@@ -1,4 +1,4 @@
-"""The demo's router as a complete folder: card, heads and calibrations of the package, and the cached encoder."""
+"""The demo's router as a complete folder: card and heads of the package, and the cached encoder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from hybrid_batch.calibrations import CALIBRATIONS
 from hybrid_batch.core.errors import InputError
 from hybrid_batch.demo.catalogue import CATALOGUE, ENCODER
 from hybrid_batch.demo.models import cache_dir, ensure_model
@@ -46,7 +45,7 @@ def adopt_router(folder: Path, target: Path = COMMITTED) -> None:
         if name not in card.files or card.files[name].sha256 != sha256:
             raise InputError(f"{folder}: {name} is not that of {CATALOGUE[ENCODER].repo}, the demo's encoder")
     shutil.rmtree(target, ignore_errors=True)
-    _copy(folder, target, [CARD, *own, *([CALIBRATIONS] if (folder / CALIBRATIONS).is_file() else [])])
+    _copy(folder, target, [CARD, *own])
 
 
 def _is_current(folder: Path) -> bool:

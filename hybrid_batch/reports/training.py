@@ -25,10 +25,9 @@ def training_view(found: Evaluation, rows: int, seconds: float) -> Table:
     return table
 
 
-def members_view(alone: Sequence[Mapping[str, Any]], names: Sequence[str], t_star: float | None = None) -> Table:
+def members_view(alone: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
     """How each member does alone on the validation rows; ``names`` say what it is and, in brackets, its parts."""
-    caption = None if t_star is None else f"trans labels with t* = {t_star:.4g}"
-    table = Table(box=box.SIMPLE_HEAD, title="Members alone", title_justify="left", caption=caption)
+    table = Table(box=box.SIMPLE_HEAD, title="Members alone", title_justify="left")
     table.add_column("")
     for name in ("drop at 20%", "drop at 40%", "APGR", "AUC"):
         table.add_column(name, justify="right")
