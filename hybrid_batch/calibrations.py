@@ -41,7 +41,7 @@ class Threshold:
     """A threshold on the score grid, and what the calibration rows said of it.
 
     ``share`` (in [0, 1]) of the ``rows`` goes to small and loses ``drop_pct`` percent of the large model's mean
-    quality; ``upper_drop_pct`` bounds the true loss with the confidence of the promise (None: nothing is certified).
+    quality; ``upper_drop_pct`` is the least loss that could be proved at this threshold by itself (None: nothing is).
     ``kept`` is False where these rows cannot keep the promise; then the threshold sends everything to large, and
     ``rows_needed`` estimates how many rows could (None: no number of rows).
     """

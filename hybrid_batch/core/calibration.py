@@ -4,9 +4,10 @@ The paper chooses the threshold by a grid search on 500 samples (section 4.5): t
 the sample is allowed.  Chance picks what looks best, so the true drop is larger than allowed in about every second case
 (four of nine in the paper's own table).  Here the threshold is tested, not searched:
 
-- Quality is brought to right and wrong: one in between counts as right with its chance, drawn once for each row, which
-  leaves all means as they are.  Then each row that goes to small loses an answer, wins one, or does neither, and the
-  test of "the drop is more than allowed" is exact (:mod:`hybrid_batch.core.exact_test`).
+- Quality is brought to right and wrong: one in between counts as right with its chance.  One number is drawn for each
+  row and held against both models' qualities, which leaves all means as they are and lets equal qualities stay equal.
+  Then each row that goes to small loses an answer, wins one, or does neither, and for a given threshold the test of
+  "the drop is more than allowed" is exact (:mod:`hybrid_batch.core.exact_test`).
 - Thresholds are tested in an order that does not depend on the answers, from few queries to many, and the first
   failure ends it, so that testing many of them costs nothing (fixed sequence testing: Angelopoulos et al. 2021, *Learn
   then Test*, arXiv 2110.01052).
@@ -16,6 +17,7 @@ It holds for any number of rows, without assuming a distribution; the rows must 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from typing import Final
 
 import numpy as np
 
-from hybrid_batch.core.exact_test import NUISANCE_ALPHA, lower_bound, p_value
+from hybrid_batch.core.exact_test import NUISANCE_ALPHA, lower_bound, p_value, upper_bound
 from hybrid_batch.core.labels import Qualities
 from hybrid_batch.core.routing import GRID, ScoreHistogram, SmallSharePolicy, decide, to_micros
 
@@ -54,9 +56,10 @@ class Promise:
 class Calibration:
     """A threshold on the score grid, and what it does on the ``rows`` it was found with.
 
-    ``share`` (0 to 1) of them goes to small and loses ``drop_pct`` percent.  ``upper_drop_pct`` bounds the true drop
-    with the promised confidence.  ``kept`` is False where the promise cannot be kept with these rows: then everything
-    goes to large, and ``rows_needed`` estimates how many rows like these would do (None: no number would).
+    ``share`` (0 to 1) of them goes to small and loses ``drop_pct`` percent.  ``upper_drop_pct`` is the
+    least drop that the test proves at this threshold taken by itself; what holds over the choice is the promise.
+    ``kept`` is False where the promise cannot be kept with these rows: then everything goes to large, and
+    ``rows_needed`` estimates how many rows like these would prove the first threshold tested (None: no number would).
     """
 
     threshold_micros: int
@@ -74,21 +77,18 @@ def calibrate(
     q: Qualities,
     promise: Promise,
     quality_range: tuple[float, float] = (0.0, 1.0),
-    reference: np.ndarray | None = None,
     *,
     estimate: bool = True,
 ) -> Calibration:
     """The threshold with the largest share to small of which ``promise`` can be proved from these rows.
 
-    ``scores`` is float ``[n]`` (NaN: large); ``reference`` are scores ``[m]`` of other queries that place the candidate
-    thresholds.  Without them the scores of these rows do, their answers never.  ``estimate`` says whether to work out
-    ``rows_needed``, which takes a second or two.
+    ``scores`` is float ``[n]`` (NaN: large).  They place the candidate thresholds, answers never do.  ``estimate`` says
+    whether to work out ``rows_needed``, which takes a second or two.
     Raises ``ValueError`` if a quality lies outside ``quality_range``, or the range has both signs.
     """
     _check_range(q, quality_range)
     sample = _Sample(scores, q)
-    thresholds = candidate_thresholds(sample.micros if reference is None else to_micros(reference))
-    chain = thresholds[int(START * len(thresholds)) :]
+    chain = [tau for tau in candidate_thresholds(sample.micros) if sample.share(tau) >= START]
     tests = _Tests(sample, q, quality_range)
     proved = list(tests.proved(chain, promise))
     if not proved:
@@ -177,14 +177,14 @@ class _Tests:
     def __init__(self, sample: _Sample, q: Qualities, quality_range: tuple[float, float]) -> None:
         low, high = quality_range
         small, large = ((mean - low) / (high - low) for mean in (q.mean_small, q.mean_large))
-        # Drawn in an order of the rows' own, so that the order they come in changes nothing.
+        # Drawn in an order of the rows' own, so that the order they come in changes nothing; and seeded by the rows, so
+        # that other rows of the same number are rounded otherwise.
         order = np.lexsort((large, small, sample.micros))
-        drawn = np.random.default_rng(0).random((2, len(q)))
-        right_small, right_large = drawn[0] < small[order], drawn[1] < large[order]
-        self._micros = sample.micros[order]
+        self._micros, small, large = sample.micros[order], small[order], large[order]
+        drawn = np.random.default_rng(_seed(self._micros, small, large)).random(len(q))
+        right_small, right_large = drawn < small, drawn < large
         self._lost, self._won = right_large & ~right_small, right_small & ~right_large
         self._right, self._range = int(right_large.sum()), quality_range
-        self._unit = _large_quality(self._right, len(q), quality_range)
 
     def proved(self, chain: Sequence[int], promise: Promise) -> Iterator[int]:
         """Thresholds of ``chain`` until the first that cannot be proved."""
@@ -194,7 +194,7 @@ class _Tests:
             yield tau
 
     def upper_drop_pct(self, tau: int, promise: Promise) -> float:
-        """The least drop that the same test still proves at ``tau``, within a hundredth of a percent."""
+        """The least drop that the same test still proves at ``tau`` by itself, within a hundredth of a percent."""
         low, high = -100.0, promise.max_drop_pct
         while high - low > 0.01:
             middle = (low + high) / 2
@@ -220,18 +220,31 @@ class _Tests:
         small = self._micros >= tau
         counts = ((self._lost & small).sum(), (self._won & small).sum(), self._right, len(small))
         lost, won, right, rows = (round(factor * int(count)) for count in counts)
-        allowed = promise.max_drop_pct / 100.0 * _large_quality(right, rows, self._range)
+        allowed = _allowed(promise.max_drop_pct, right, rows, self._range)
         return p_value(lost, won, rows, allowed) + NUISANCE_ALPHA <= 1.0 - promise.confidence
 
     def _p_value(self, tau: int, max_drop_pct: float) -> float:
         small = self._micros >= tau
         lost, won = int((self._lost & small).sum()), int((self._won & small).sum())
-        return p_value(lost, won, len(small), max_drop_pct / 100.0 * self._unit) + NUISANCE_ALPHA
+        allowed = _allowed(max_drop_pct, self._right, len(small), self._range)
+        return p_value(lost, won, len(small), allowed) + NUISANCE_ALPHA
 
 
-def _large_quality(right: int, rows: int, quality_range: tuple[float, float]) -> float:
-    """A lower bound of the large model's mean |quality|, in widths of the range."""
+def _allowed(max_drop_pct: float, right: int, rows: int, quality_range: tuple[float, float]) -> float:
+    """The mean loss of a row that a drop of ``max_drop_pct`` is at least, in widths of the range.
+
+    A drop is in percent of the large model's mean |quality|, of which only a bound is known: the lower one is the safe
+    side of a loss, the upper one that of a gain.
+    """
     low, high = quality_range
-    if low >= 0:
-        return low / (high - low) + lower_bound(right, rows, NUISANCE_ALPHA)
-    return -high / (high - low) + lower_bound(rows - right, rows, NUISANCE_ALPHA)
+    counted, nearest = (right, low) if low >= 0 else (rows - right, -high)
+    bound = lower_bound if max_drop_pct >= 0 else upper_bound
+    return max_drop_pct / 100.0 * (nearest / (high - low) + bound(counted, rows, NUISANCE_ALPHA))
+
+
+def _seed(*columns: np.ndarray) -> int:
+    """A number that these values decide, in every process the same."""
+    digest = hashlib.blake2b(digest_size=8)
+    for column in columns:
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return int.from_bytes(digest.digest(), "big")

@@ -118,11 +118,13 @@ def gain_interval(scores: np.ndarray, gap: np.ndarray, confidence: float = 0.95,
 def verdict(found: Findings) -> tuple[str, str]:
     """One of ``reuse``, ``recalibrate``, ``retrain``, and the reason in one sentence.
 
-    Retrain: the order of the queries is of no use (the interval of the gain holds 0 or less, and no strong correlation
-    of the gaps speaks for it), or more than half of the former gain is lost.  Recalibrate: the order is of use and the
-    scores are shifted.  Reuse: neither.
+    Retrain: the order of the queries is of no use (the gain is 0 or less; or its interval holds 0, and no strong
+    correlation of the gaps speaks for it), or more than half of the former gain is lost.  Recalibrate: the order is of
+    use and the scores are shifted.  Reuse: neither.
     """
     strong = found.gaps is not None and (found.gaps.strength or 0) >= STRONG
+    if not found.gain.value > 0:
+        return RETRAIN, "on the new pair the router's order of the queries gains nothing over a random one"
     if not found.gain.low > 0 and not strong:
         return RETRAIN, "on the new pair the router's order of the queries is not surely better than a random one"
     if found.gain_before is not None and found.gain.value < HALF * found.gain_before:

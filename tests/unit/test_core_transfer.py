@@ -49,6 +49,8 @@ GOOD = Findings(Gain(0.4, 0.3, 0.5), Correlation(0.4, 0.4, 500), 0.01, Correlati
         (replace(GOOD, bias=0.051), RECALIBRATE),
         (replace(GOOD, gain_before=0.81), RETRAIN),
         (replace(GOOD, gain=Gain(0.4, -0.1, 0.6)), REUSE),  # too few rows to be sure, and the gaps agree
+        (replace(GOOD, gain=Gain(-0.3, -0.4, -0.2)), RETRAIN),  # worse than random, whatever the gaps say
+        (replace(GOOD, gain=Gain(-0.3, -0.4, -0.2), gain_before=None), RETRAIN),
         (replace(GOOD, gain=Gain(0.4, -0.1, 0.6), gaps=Correlation(0.5, 0.5, 500)), RETRAIN),
         (replace(GOOD, gain=Gain(0.4, -0.1, 0.6), gaps=None), RETRAIN),
         (replace(GOOD, gain=Gain(float("nan"), float("nan"), float("nan")), gaps=None), RETRAIN),
