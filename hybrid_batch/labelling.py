@@ -245,7 +245,7 @@ def _manifest(job: Job[LabelConfig], routing: Routing, receipts: list[Receipt]) 
 def _judge(spark: SparkSession, job: Job[LabelConfig], routing: Routing) -> None:
     """Judge the shards that are not judged yet, then commit all labels as one object."""
     wanted, layout = job.config.labels, job.layout
-    folder = layout.judged_folder(wanted.scorer.key())
+    folder = layout.judged_folder(job.config.labels_key())
     store = open_store(layout.root)
     units = [shard.number for shard in routing.shards if shard.tier == SMALL]
     present = {item.url for item in store.list(folder)}
@@ -264,7 +264,7 @@ def _judge(spark: SparkSession, job: Job[LabelConfig], routing: Routing) -> None
 
 
 def _place(config: LabelConfig, ledger: Ledger) -> str:
-    return ledger.layout.labels(config.labels.scorer.key())
+    return ledger.layout.labels(config.labels_key())
 
 
 def _labelled(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Final
 
 from pydantic import Field, model_validator
@@ -16,6 +16,7 @@ from hybrid_batch.config.loading import load_as
 from hybrid_batch.core.fingerprint import fingerprint
 from hybrid_batch.core.inputs import LabelColumns
 from hybrid_batch.engines.base import Sampling
+from hybrid_batch.quality import versions_of
 from hybrid_batch.quality.base import OptionValue, ScorerRecipe
 from hybrid_batch.tables import reserved_names
 
@@ -42,11 +43,6 @@ class ScorerSection(Section):
 
     def to_recipe(self) -> ScorerRecipe:
         return ScorerRecipe.of(self.kind, **self.options)
-
-    def key(self) -> str:
-        """A name for what this scorer makes: other options, another name."""
-        plain = re.sub(r"[^a-z0-9_]+", "-", self.kind.lower())
-        return f"{plain}-{fingerprint(self.model_dump(mode='json'))[:8]}"
 
     def told(self) -> str:
         """The scorer in a few words; options may name an endpoint, never a key."""
@@ -98,6 +94,12 @@ class LabelConfig(AnswerConfig):
             return sampling
         temperature = _TEMPERATURE if wanted.temperature is None else wanted.temperature
         return replace(sampling, temperature=temperature, seed=wanted.seed)
+
+    def labels_key(self) -> str:
+        """A name for the labels that are made of the answers: another scorer, option, column or code, another name."""
+        scorer = self.labels.scorer
+        parts = [scorer.model_dump(mode="json"), asdict(self.columns()), versions_of(scorer.to_recipe())]
+        return f"{re.sub(r'[^a-z0-9_]+', '-', scorer.kind.lower())}-{fingerprint(parts)[:8]}"
 
     def columns(self) -> LabelColumns:
         """The columns that labels are made from."""

@@ -60,7 +60,7 @@ class HeadSection(Section):
 
     members: Annotated[
         tuple[Literal["auto", "tasks", "clusters", "one"], ...],
-        Field(min_length=1, description="a list of auto, tasks, clusters and one"),
+        Field(description="a list of auto, tasks, clusters and one"),
     ] = ("auto",)
     clusters: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 24
     seed: Annotated[Int, Field(ge=0, description=WHOLE)] = 0
@@ -119,6 +119,12 @@ class TrainConfig(Section):
         if (self.encoder.model is None) == (self.init_from is None):
             found = "neither" if self.init_from is None else "both"
             raise ValueError(f"encoder.model and init_from: {found} is given; allowed is one of them, to start from")
+        return self
+
+    @model_validator(mode="after")
+    def _has_members(self) -> TrainConfig:
+        if not self.head.members and not self.finetune.epochs:
+            raise ValueError("head.members: is empty and finetune.epochs is 0: such a router has no member")
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,15 @@ This room judges answers; :class:`hybrid_batch.engines.base.Scorer` is the route
 """
 
 from hybrid_batch.quality.base import Answers, AnswerScorer, Case, Qualities, ScorerRecipe
-from hybrid_batch.quality.registry import SCORERS, ScorerKind, build_scorer, check_recipe, kind_of, needs_reference
+from hybrid_batch.quality.registry import (
+    SCORERS,
+    ScorerKind,
+    build_scorer,
+    check_recipe,
+    kind_of,
+    needs_reference,
+    versions_of,
+)
 
 __all__ = [
     "Answers",
@@ -18,4 +26,5 @@ __all__ = [
     "check_recipe",
     "kind_of",
     "needs_reference",
+    "versions_of",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -16,9 +17,11 @@ from hybrid_batch.quality.by_row import PerTaskScorer
 from hybrid_batch.quality.options import Option, settings
 from hybrid_batch.quality.per_answer import Measure, PerAnswerScorer
 from hybrid_batch.quality.user_function import KIND as FUNCTION
-from hybrid_batch.quality.user_function import import_function, user_measure
+from hybrid_batch.quality.user_function import import_function, source_hash, user_measure
 
 UNIT: Final = (0.0, 1.0)
+VERSION: Final = 1
+"""Raised when a scorer here would give the same answer another quality."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,22 @@ def needs_reference(recipe: ScorerRecipe) -> bool:
     """Whether each query must have a reference answer.  Raises ``ConfigError`` for a kind that does not exist."""
     faithful = recipe.kind == "bartscore" and dict(recipe.options).get("direction") == PROMPT_TO_ANSWER
     return kind_of(recipe).needs_reference and not faithful
+
+
+def versions_of(recipe: ScorerRecipe) -> dict[str, Any]:
+    """What, beside the recipe, decides the qualities that it gives, as plain values.
+
+    That is the version of the scorers, the source of a function of the user's, the files of a checkpoint by name, size
+    and modification time.  Raises ``ConfigError`` for a function that cannot be imported.
+    """
+    found: dict[str, Any] = {"scorers": VERSION}
+    if ":" in recipe.kind:
+        found["source"] = source_hash(recipe.kind)
+    if recipe.kind == "bartscore":
+        folder = Path(str(dict(recipe.options).get("model", "")))
+        files = sorted(path for path in folder.glob("*") if path.is_file())
+        found["files"] = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    return found
 
 
 def check_recipe(recipe: ScorerRecipe) -> None:

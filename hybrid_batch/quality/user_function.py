@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 import math
 from collections.abc import Callable
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from hybrid_batch.core.errors import ConfigError, HybridBatchError
@@ -47,6 +50,12 @@ def import_function(name: str) -> Callable[..., Any]:
         raise ConfigError(f"scorer {name!r}: {module.__file__ or module_name} {found} {function_name!r}")
     found_function: Callable[..., Any] = function
     return found_function
+
+
+def source_hash(name: str) -> str | None:
+    """A hash of the file that holds the function ``name``; None where it has no file.  Raises ``ConfigError``."""
+    path = inspect.getsourcefile(inspect.unwrap(import_function(name)))
+    return None if path is None else hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
 
 
 def _call(function: Callable[..., Any], name: str, answer: str, case: Case) -> float:

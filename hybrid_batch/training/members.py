@@ -73,8 +73,10 @@ class Task:
 
 
 def frozen_members(task: Task, start: Start, recipe: Recipe) -> list[Judged]:
-    """Heads of ``recipe`` on each encoder of ``start`` as it is."""
+    """Heads of ``recipe`` on each encoder of ``start`` as it is; none where the recipe has no members."""
     found: list[Judged] = []
+    if not recipe.members:
+        return found
     surface = surface_features(task.rows.prompts)
     for number, encoder in enumerate(start.encoders):
         vectors = embed(task, encoder, f"embed {number + 1}")

@@ -112,7 +112,7 @@ def train(job: TrainJob, observer: Observer, *, force: bool = False) -> Trained:
             "curve": card.curve_entry(scores, q),
         }
         name = write_router(job.output, members, part_names(tasks), document)
-    shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
     return Trained(job.output, name, len(labels), tuple(members), found, tuple(alone), t_star, seconds)
 
 

@@ -164,3 +164,13 @@ def test_a_router_that_was_tampered_with_is_no_start(job: TrainJob, trained: Tra
     weights.write_bytes(data)
     with pytest.raises(ConfigError, match=r"encoder-1/model\.safetensors was changed: expected"):
         train(replace(job, output=str(tmp_path / "r"), encoder=None, init_from=str(place)), quiet())
+
+
+def test_a_fine_tuned_encoder_alone_is_a_router(job: TrainJob, tmp_path: Path) -> None:
+    alone = replace(job, output=str(tmp_path / "alone"), recipe=Recipe(()), tuning=Tuning(OPTIONS, refit=False))
+    done = train(alone, quiet())
+    card = read_card(tmp_path / "alone")
+    assert len(done.members) == len(card.members) == 1
+    assert "finetune" in done.members[0].told
+    scores = load_router(tmp_path / "alone", device="cpu").score(["word1 word2", "word3"])
+    assert ((scores >= 0) & (scores <= 1)).all()

@@ -46,11 +46,12 @@ def test_columns_are_those_that_are_named_each_once(tmp_path):
     assert found.columns().names() == ("kind", "answer")
 
 
-def test_other_options_have_another_key(tmp_path):
-    kinds = ["exact", "rouge_l", "my.module:score"]
-    keys = [load(tmp_path, f"labels.scorer.kind={kind}").labels.scorer.key() for kind in kinds]
-    keys.append(load(tmp_path, "labels.scorer.options={separator: '|'}").labels.scorer.key())
-    assert len(set(keys)) == 4
+def test_other_options_and_columns_have_another_key(tmp_path):
+    kinds = ["exact", "rouge_l", "tests.support.scorers:length"]
+    keys = [load(tmp_path, f"labels.scorer.kind={kind}").labels_key() for kind in kinds]
+    keys.append(load(tmp_path, "labels.scorer.options={separator: '|'}").labels_key())
+    keys.append(load(tmp_path, "labels.reference=another").labels_key())
+    assert len(set(keys)) == 5
     assert all(set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-") for key in keys)
 
 
