@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hybrid_batch.core.errors import InputError
-from hybrid_batch.label_import import Columns, import_labels, summary
-from hybrid_batch.labelset import label_set, prompt_id, read_labels, write_labels
+from hybrid_batch.label_import import Columns, import_labels
+from hybrid_batch.labelset import label_set, prompt_id, read_labels, summary, write_labels
 from hybrid_batch.tables import LABELS
 from tests.support.shared_data import shared_data
 
