@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xxhash
 import yaml
 from rich import box
@@ -85,7 +86,7 @@ def table(labels: LabelSet) -> Table:
     for column in ("Queries", "Quality\nsmall", "Quality\nlarge", "Small as good\nin %", "Small better\nin %"):
         shown.add_column(column, justify="right")
     for task in ENDINGS:
-        part = labels.take([name == task for name in labels.tasks])
+        part = labels.take(np.array([name == task for name in labels.tasks]))
         q = part.qualities
         shares = (100 * (q.gap >= 0).mean(), 100 * (q.gap > 0).mean())
         figures = (f"{q.mean_small.mean():.3f}", f"{q.mean_large.mean():.3f}", *(f"{share:.0f}" for share in shares))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +10,10 @@ import numpy as np
 from benchmarks.routing_trans import KINDS, TransStudy
 from hybrid_batch.core.labels import Qualities
 from hybrid_batch.core.metrics import COST_ADVANTAGES, Curve, cost_curve, oracle_curve, random_curve
+from hybrid_batch.reports.pictures import QUIET, figure, quiet_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart with any kind of colour vision.
 _COLOURS = {
@@ -27,24 +25,14 @@ _NAMES = {
     "knn": "nearest neighbours", "floor": "TF-IDF and logistic regression", "random": "random",
     "ensemble": "ours and fine-tuned", "finetuned": "fine-tuned encoder",
 }  # fmt: skip
-_INK, _QUIET, _GRID = "#222222", "#666666", "#e6e6e6"
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.edgecolor": "#bbbbbb",
-    "axes.labelcolor": _INK,
-    "xtick.color": _QUIET,
-    "ytick.color": _QUIET,
-    "text.color": _INK,
-}
 
 
 def curves_png(title: str, q: Qualities, scores: Mapping[str, np.ndarray]) -> bytes:
     """Quality against cost advantage of the methods in ``scores`` (each ``[n]``), between random and oracle."""
     curves = {name: cost_curve(one, q) for name, one in scores.items() if name not in ("random", "oracle")}
     bounds = {"oracle": oracle_curve(q), "random": random_curve(q)}
-    with _figure(8.6, 5.2) as (figure, sink):
-        axes = figure.add_subplot()
+    with figure(8.6, 5.2) as (drawn, sink):
+        axes = drawn.add_subplot()
         _frame(axes, _title(title), f"mean quality of {len(q):,} test queries")
         axes.set_xlabel("cost advantage: share of queries answered by the small model")
         _percent_axis(axes)
@@ -58,37 +46,17 @@ def curves_png(title: str, q: Qualities, scores: Mapping[str, np.ndarray]) -> by
 
 def trans_png(study: TransStudy) -> bytes:
     """The labels before and after the relaxation, how t* was found, and the drop by kind of label."""
-    with _figure(11.5, 4.2) as (figure, sink):
-        gaps, spread, drops = figure.subplots(1, 3)
+    with figure(11.5, 4.2) as (drawn, sink):
+        gaps, spread, drops = drawn.subplots(1, 3)
         _gaps(gaps, study)
         _spread(spread, study)
         _drops(drops, study)
     return sink.getvalue()
 
 
-@contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
-    """A figure without pyplot (no global state, no display), and where its PNG lies in the end."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    sink = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure, sink
-        figure.savefig(sink, format="png", metadata={"Software": None})
-
-
 def _frame(axes: Axes, title: str, subtitle: str) -> None:
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
-    axes.text(0, 1.02, subtitle, transform=axes.transAxes, fontsize=9, color=_QUIET)
-    axes.grid(color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    quiet_frame(axes, subtitle)
 
 
 def _title(name: str) -> str:
@@ -110,10 +78,10 @@ def _line(axes: Axes, name: str, curve: Curve) -> None:
 
 
 def _large_alone(axes: Axes, quality: float) -> None:
-    axes.axhline(quality, color=_QUIET, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+    axes.axhline(quality, color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
     axes.annotate(
         f"all to the large model: {quality:.3f}", (0.995, quality), (0, 3), textcoords="offset points",
-        ha="right", va="bottom", fontsize=8.5, color=_QUIET,
+        ha="right", va="bottom", fontsize=8.5, color=QUIET,
     )  # fmt: skip
 
 
@@ -178,7 +146,7 @@ def _drops(axes: Axes, study: TransStudy) -> None:
     for number, (kind, colour) in enumerate(zip(KINDS, colours, strict=True)):
         at = places + (number - 1.5) * 0.2
         axes.bar(at, study.drops[kind], width=0.18, color=colour, label=kind, yerr=study.error[kind],
-                 error_kw={"ecolor": _QUIET, "elinewidth": 1})  # fmt: skip
+                 error_kw={"ecolor": QUIET, "elinewidth": 1})  # fmt: skip
     for place, drop in zip(places, study.random, strict=True):
         axes.plot([place - 0.42, place + 0.42], [drop, drop], color=_COLOURS["random"], linestyle=(0, (4, 2)),
                   label="random" if place == 0 else None)  # fmt: skip

@@ -49,7 +49,7 @@ def resample(scores: np.ndarray, q: Qualities, times: int) -> Kept:
         rows = random.integers(0, len(scores), CALIBRATION_ROWS)
         drawn[turn] = [whole.broken_and_share(tau) for tau in _thresholds(scores, q, rows)]
     (ours, paper), (ours_drawn, paper_drawn) = rest.mean(axis=0).tolist(), drawn.mean(axis=0).tolist()
-    return Kept(*ours, *paper, ours_drawn[0], paper_drawn[0])
+    return Kept(ours[0], ours[1], paper[0], paper[1], ours_drawn[0], paper_drawn[0])
 
 
 def _thresholds(scores: np.ndarray, q: Qualities, rows: np.ndarray) -> tuple[int, int]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hybrid_batch import __version__
 from hybrid_batch.config import AnswerConfig, JobConfig
 from hybrid_batch.config.tiers import EndpointTier, ServerTier
-from hybrid_batch.core.fingerprint import Plain
+from hybrid_batch.core.fingerprint import Plain, fingerprint
+from hybrid_batch.core.plan import Plan, run_id
 from hybrid_batch.engines.base import Sampling
 from hybrid_batch.promise import policy_of, router_fingerprint
 from hybrid_batch.spark.source import InputPlan
@@ -50,6 +53,20 @@ def answers_identity(config: AnswerConfig, source: InputPlan, sampling: Sampling
         "sampling": asdict(sampling),
         "tiers": {name: _tier(tier) for name, tier in config.tiers.by_name().items()},
     }
+
+
+def plan_of(config: AnswerConfig, source: InputPlan, identity: Mapping[str, Plain]) -> Plan:
+    """The plan that a first start with this ``identity`` commits."""
+    return Plan(
+        run_id=run_id(config.run.name, config.run.date, identity),
+        fingerprint=fingerprint(identity),
+        identity=identity,
+        splits=source.splits,
+        shard_rows=config.shards.rows,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        config=config.redacted(),
+        versions=versions(),
+    )
 
 
 def versions() -> dict[str, str]:

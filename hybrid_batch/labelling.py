@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,15 +17,14 @@ from hybrid_batch.answering import Job, answer, models, prices, session
 from hybrid_batch.config.labelling import LabelConfig
 from hybrid_batch.core.cost import TierCost, tier_costs
 from hybrid_batch.core.errors import ConfigError, InputError, RowErrorRateError, StorageError
-from hybrid_batch.core.fingerprint import fingerprint
 from hybrid_batch.core.inputs import InputSpec
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.manifest import build_manifest, tally
-from hybrid_batch.core.plan import LABELLING, Plan, run_id
+from hybrid_batch.core.plan import LABELLING, Plan
 from hybrid_batch.core.progress import Observer
 from hybrid_batch.core.records import Receipt, ShardId
 from hybrid_batch.core.routing import LARGE, SMALL, RoutingDecision, ScoreHistogram
-from hybrid_batch.identity import answers_identity, versions
+from hybrid_batch.identity import answers_identity, plan_of
 from hybrid_batch.labelset import LabelSet, read_labels
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.parquet import from_parquet, to_parquet
@@ -146,16 +144,7 @@ def _draft(config: LabelConfig, source: InputPlan) -> tuple[Ledger, Plan]:
         **answers_identity(config, source, config.answers_sampling()),
         "kept": [field.name for field in source.kept],
     }
-    plan = Plan(
-        run_id=run_id(config.run.name, config.run.date, identity),
-        fingerprint=fingerprint(identity),
-        identity=identity,
-        splits=source.splits,
-        shard_rows=config.shards.rows,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        config=config.redacted(),
-        versions=versions(),
-    )
+    plan = plan_of(config, source, identity)
     return Ledger(RunLayout.of(normalise(config.run.output), plan.run_id)), plan
 
 

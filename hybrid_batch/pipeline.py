@@ -7,19 +7,17 @@ it finished are therefore the same call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from hybrid_batch import accounting, watch
 from hybrid_batch.answering import Job, answer, models, prices, session
 from hybrid_batch.config import JobConfig
 from hybrid_batch.core.errors import RowErrorRateError
-from hybrid_batch.core.fingerprint import fingerprint
 from hybrid_batch.core.layout import RunLayout
-from hybrid_batch.core.plan import Plan, run_id
+from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.progress import Observer
 from hybrid_batch.core.routing import REJECTED, RoutingDecision, Thresholds, decide
-from hybrid_batch.identity import identity_of, versions
+from hybrid_batch.identity import identity_of, plan_of
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import RunOutcome, RunStatus
 from hybrid_batch.preflight import require_ready
@@ -113,17 +111,7 @@ def check_error_rate(outcome: RunOutcome, max_error_rate: float) -> None:
 
 def draft_plan(config: JobConfig, source: InputPlan) -> Plan:
     """The plan that a first start would commit."""
-    identity = identity_of(config, source)
-    return Plan(
-        run_id=run_id(config.run.name, config.run.date, identity),
-        fingerprint=fingerprint(identity),
-        identity=identity,
-        splits=source.splits,
-        shard_rows=config.shards.rows,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        config=config.redacted(),
-        versions=versions(),
-    )
+    return plan_of(config, source, identity_of(config, source))
 
 
 def _answer(spark: SparkSession, job: Job[JobConfig], at_most: int | None) -> Routing:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from hybrid_batch.config.fields import (
     LOCATION,
@@ -21,8 +20,7 @@ from hybrid_batch.config.fields import (
     Section,
     Text,
 )
-from hybrid_batch.config.messages import config_error, joined
-from hybrid_batch.config.sources import Origins, expand, merge, parse_override, read_file
+from hybrid_batch.config.loading import load_as
 
 WHOLE = "a whole number of at least 0"
 RATE = "a number above 0, such as 3e-5"
@@ -140,21 +138,5 @@ class TrainConfig(Section):
 def load_train_config(
     path: str | os.PathLike[str], overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ
 ) -> TrainConfig:
-    """The training configuration in ``path`` with ``overrides`` (``key.sub=value``) laid over it.
-
-    Raises ConfigError; its message has one line per problem: file or override, field, value, what is allowed.
-    """
-    origins = Origins(str(path))
-    data = read_file(Path(path), origins)
-    for text in overrides:
-        data = merge(data, parse_override(text), f"--set {text.partition('=')[0]}", origins)
-    unset: list[tuple[tuple[str, ...], str]] = []
-    data = expand(data, environ, unset)
-    if unset:
-        raise joined(
-            [f"{origins.of(at)}: {'.'.join(at)}: the environment variable {name} is not set" for at, name in unset]
-        )
-    try:
-        return TrainConfig.model_validate(data)
-    except ValidationError as error:
-        raise config_error(error, data, origins, TrainConfig) from None
+    """The training in ``path``.  Raises ConfigError as :func:`hybrid_batch.config.loading.load_as`."""
+    return load_as(TrainConfig, path, overrides, environ)

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from hybrid_batch.reports.pictures import QUIET, figure, quiet_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's palette: these three are told apart with any kind of colour vision, and by their lightness in print.
 _ROUTER, _ORACLE, _RANDOM = "#0072B2", "#009E73", "#777777"
-_INK, _QUIET, _GRID = "#222222", "#666666", "#e6e6e6"
-_SIZE_INCHES: Final = (8.0, 5.0)
-_DPI: Final = 160
-_STYLE: Final[Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.edgecolor": "#bbbbbb",
-    "axes.labelcolor": _INK,
-    "xtick.color": _QUIET,
-    "ytick.color": _QUIET,
-    "text.color": _INK,
-}
 
 
 @dataclass(frozen=True)
@@ -50,38 +39,24 @@ class CurvePicture:
 
 def curve_png(picture: CurvePicture) -> bytes:
     """The picture as PNG, 1280 x 800 points."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        # Without pyplot there is no global state, and no display is looked for.
-        figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+    with figure() as (drawn, sink):
+        axes = drawn.add_subplot()
         _frame(axes, picture)
         _models(axes, picture)
         _curves(axes, picture)
         _marks(axes, picture)
-        sink = io.BytesIO()
-        figure.savefig(sink, format="png", metadata={"Software": None})
     return sink.getvalue()
 
 
 def _frame(axes: Axes, picture: CurvePicture) -> None:
     axes.set_title(f"{picture.title}\n", loc="left", fontsize=13, fontweight="bold")
-    axes.text(0, 1.02, picture.subtitle, transform=axes.transAxes, fontsize=9, color=_QUIET)
     axes.set_xlabel("cost advantage: share of queries answered by the small model")
     axes.set_ylabel("mean quality")
     axes.set_xlim(0, 1)
     axes.set_xticks(np.linspace(0, 1, 6), [f"{percent} %" for percent in range(0, 101, 20)])
     low, high = _span(picture)
     axes.set_ylim(low - 0.06 * (high - low), high + 0.10 * (high - low))
-    axes.grid(color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    quiet_frame(axes, picture.subtitle)
 
 
 def _span(picture: CurvePicture) -> tuple[float, float]:
@@ -95,9 +70,9 @@ def _models(axes: Axes, picture: CurvePicture) -> None:
     large, small = float(picture.router[0]), float(picture.router[-1])
     better = max(large, small)
     for quality, name, x, side in ((large, picture.large, 0.99, "right"), (small, picture.small, 0.01, "left")):
-        axes.axhline(quality, color=_QUIET, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        axes.axhline(quality, color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
         text = f"all to {name}: {quality:.3f}"
-        _say(axes, text, (x, quality), up=quality == better, color=_QUIET, ha=side, fontsize=8.5)
+        _say(axes, text, (x, quality), up=quality == better, color=QUIET, ha=side, fontsize=8.5)
 
 
 def _curves(axes: Axes, picture: CurvePicture) -> None:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from hybrid_batch.core.labels import TStar
+from hybrid_batch.reports.pictures import QUIET, figure, quiet_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's palette, as in reports/curves.
 _LINES: Final = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")
-_INK, _QUIET, _GRID = "#222222", "#666666", "#e6e6e6"
-_STYLE: Final[Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.edgecolor": "#bbbbbb",
-    "axes.labelcolor": _INK,
-    "xtick.color": _QUIET,
-    "ytick.color": _QUIET,
-    "text.color": _INK,
-}
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ def t_star_png(found: TStar) -> bytes:
         axes.set_ylabel("mean difference of two labels")
         top = float(found.spread[int(np.argmax(found.spread))])
         axes.plot(found.candidates, found.spread, color=_LINES[0], linewidth=2.2)
-        axes.axvline(found.t, color=_QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.axvline(found.t, color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
         axes.plot([found.t], [top], "o", color=_LINES[0], markersize=9)
         right = found.t <= float(found.candidates.mean())
         axes.annotate(
@@ -97,24 +87,10 @@ def _names(axes: Axes, histories: Sequence[History]) -> None:
         )  # fmt: skip
 
 
-def _png(title: str, subtitle: str, draw: Any) -> bytes:
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        # Without pyplot there is no global state, and no display is looked for.
-        figure = Figure(figsize=(8.0, 5.0), dpi=160, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+def _png(title: str, subtitle: str, draw: Callable[[Axes], None]) -> bytes:
+    with figure() as (drawn, sink):
+        axes = drawn.add_subplot()
         axes.set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold")
-        axes.text(0, 1.02, subtitle, transform=axes.transAxes, fontsize=9, color=_QUIET)
-        axes.grid(color=_GRID, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0)
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
+        quiet_frame(axes, subtitle)
         draw(axes)
-        sink = io.BytesIO()
-        figure.savefig(sink, format="png", metadata={"Software": None})
     return sink.getvalue()
