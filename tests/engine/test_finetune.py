@@ -189,6 +189,6 @@ def test_queries_without_tasks_have_one_part(bert: Path, tmp_path: Path) -> None
     nameless = replace(rows, tasks=[None] * len(rows))
     found = fine_tune(bert, nameless, None, replace(OPTIONS, epochs=1), tmp_path, quiet())
     assert found.names == ()
-    assert load_head(tmp_path / "head.safetensors", DIM, surface=True).parts == 1
+    assert load_head(tmp_path / "head.safetensors", DIM).parts == 1
     assert "validation" not in found.history[0]
     assert found.best_step == found.steps
