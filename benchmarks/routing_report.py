@@ -70,13 +70,13 @@ def set_table(name: str, rows: int, judged: Mapping[str, Evaluation]) -> Group:
 
 def promises_table(promises: Mapping[tuple[str, str], Kept], times: int) -> Group:
     """One line for each set and router: how often the promise was broken, and what it cost; grid is the paper's."""
-    table = _table(["broken", "to small", "grid: broken", "to small", "drawn: broken", "grid, drawn: broken"])
+    table = _table(["broken", "to small", "grid: broken", "to small", "drawn: broken", "grid, drawn"])
     for (name, method), one in promises.items():
         ours = (one.violation, one.share, one.violation_paper, one.share_paper)
         cells = (*ours, one.violation_drawn, one.violation_drawn_paper)
         table.add_row(f"{name}, {method}", *(f"{value:.1%}" for value in cells))
     promise = f"At most {PROMISE.max_drop_pct:g} % drop with {PROMISE.confidence:.0%} confidence"
-    how = f"{times} calibrations on {CALIBRATION_ROWS} rows, judged on the rest (drawn: with replacement, on all)"
+    how = f"{times} times on {CALIBRATION_ROWS} rows, judged on the rest (drawn: with replacement, on all)"
     return Group(f"{promise}: {how}", table)
 
 
