@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from hybrid_batch.config import EndpointTier, JobConfig, ServerTier
+from hybrid_batch.config.labelling import LabelsSection
 from hybrid_batch.config.loading import parse_config
 from hybrid_batch.identity import identity_of
 from hybrid_batch.spark.source import plan_input
@@ -39,10 +40,8 @@ def _kinds(annotation: Any) -> tuple[Any, ...]:
     return typing.get_args(annotation) if is_union else (annotation,)
 
 
-def test_every_key_of_the_configuration_is_described_with_its_default():
-    said = {cells[0].strip("`"): cells[2] for cells in rows(text_of("docs/configuration.md")) if len(cells) == 5}
-    true = dict(fields(JobConfig))
-
+def require_described(said: dict[str, str], true: dict[str, object]) -> None:
+    """Every key is ``said`` to have its ``true`` default, and no other key is described."""
     assert said.keys() == true.keys()
     for key, default in true.items():
         if default is PydanticUndefined:
@@ -51,7 +50,19 @@ def test_every_key_of_the_configuration_is_described_with_its_default():
             assert said[key] == "none", key
         else:
             plain = list(default) if isinstance(default, tuple) else default
-            assert yaml.safe_load(said[key].strip("`")) == plain, key
+            found = yaml.safe_load(said[key].strip("`"))
+            # YAML reads 1e-4 as text.
+            assert (float(found) if isinstance(plain, float) else found) == plain, key
+
+
+def test_every_key_of_the_configuration_is_described_with_its_default():
+    said = {cells[0].strip("`"): cells[2] for cells in rows(text_of("docs/configuration.md")) if len(cells) == 5}
+    require_described(said, dict(fields(JobConfig)))
+
+
+def test_every_key_of_a_labelling_is_described():
+    said = {cells[0].strip("`") for cells in rows(text_of("docs/labels.md")) if cells[0].startswith("`labels.")}
+    assert said == {key for key, _ in fields(LabelsSection, "labels.")} - {"labels.scorer"}
 
 
 CHANGES: dict[str, object] = {

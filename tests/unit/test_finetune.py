@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from pydantic_core import PydanticUndefined
 
 from hybrid_batch.config.training import FineTuneSection, TrainConfig, load_train_config
 from hybrid_batch.core.errors import ConfigError
@@ -20,7 +19,7 @@ from hybrid_batch.training.finetune import FineTune, part_names, parts_of
 from hybrid_batch.training.members import Tuning
 from hybrid_batch.training.start import Start
 from tests.unit.test_docs import rows, text_of
-from tests.unit.test_docs_configuration import fields
+from tests.unit.test_docs_configuration import fields, require_described
 
 NEEDED = {"router": {"name": "a", "output": "o"}, "labels": {"path": "l"}, "encoder": {"model": "m"}}
 
@@ -86,17 +85,7 @@ def test_every_setting_of_a_fine_tuning_can_be_given_and_has_one_default() -> No
 
 def test_every_key_of_a_training_is_described_with_its_default() -> None:
     said = {cells[0].strip("`"): cells[1] for cells in rows(text_of("docs/training.md")) if len(cells) == 3}
-    true = dict(fields(TrainConfig))
-    assert said.keys() == true.keys()
-    for key, default in true.items():
-        if default is PydanticUndefined:
-            assert said[key] == "required", key
-        elif default is None:
-            assert said[key] == "none", key
-        else:
-            plain = list(default) if isinstance(default, tuple) else default
-            found = yaml.safe_load(said[key].strip("`"))
-            assert (float(found) if isinstance(plain, float) else found) == plain, key
+    require_described(said, dict(fields(TrainConfig)))
 
 
 @pytest.mark.parametrize(
