@@ -86,12 +86,6 @@ class MixtureHead:
         return np.concatenate([vectors, self.scale.apply(surface)], axis=1)
 
 
-def linear_head(weight: np.ndarray, bias: float) -> MixtureHead:
-    """The head with one part: ``sigmoid(weight @ x + bias)``."""
-    weight = np.asarray(weight, dtype=np.float64).reshape(1, -1)
-    return MixtureHead(np.zeros_like(weight), np.zeros(1), weight, np.array([bias], dtype=np.float64))
-
-
 def save_head(path: Path, head: MixtureHead) -> None:
     """Write ``head`` as safetensors."""
     from safetensors.numpy import save_file

@@ -25,7 +25,6 @@ TASKS: Final = "tasks"
 CLUSTERS: Final = "clusters"
 ONE: Final = "one"
 AUTO: Final = "auto"
-PARTS: Final = (AUTO, TASKS, CLUSTERS, ONE)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 from hybrid_batch.demo.models import ensure_model
-from hybrid_batch.engines.head import linear_head, save_head
+from hybrid_batch.engines.head import save_head
 from hybrid_batch.engines.router_card import CARD, ENCODER, FORMAT, HEAD, file_record
+from tests.support.heads import linear_head
 
 DIM = 32
 

@@ -10,10 +10,11 @@ from sklearn.linear_model import LogisticRegression
 
 from hybrid_batch.config.training import load_train_config
 from hybrid_batch.core.errors import ConfigError
-from hybrid_batch.engines.head import MixtureHead, linear_head, load_head, save_head, sigmoid
+from hybrid_batch.engines.head import MixtureHead, load_head, save_head, sigmoid
 from hybrid_batch.engines.surface import WIDTH, fit_scale, surface_features
 from hybrid_batch.training.fit import CLUSTERS, ONE, TASKS, Recipe, fit_members, held_out
 from hybrid_batch.training.mixture import Strength, choose_strength, fit_experts, fit_gate, log_loss, task_parts
+from tests.support.heads import linear_head
 
 ROWS, DIM = 600, 6
 TASK_NAMES = ("up", "down", "flat")
