@@ -7,6 +7,7 @@ it finished are therefore the same call.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hybrid_batch import accounting, watch
@@ -17,13 +18,14 @@ from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.progress import Observer
 from hybrid_batch.core.routing import REJECTED, RoutingDecision, Thresholds, decide
+from hybrid_batch.engines.base import RouterRecipe
 from hybrid_batch.identity import identity_of, plan_of
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import RunOutcome, RunStatus
 from hybrid_batch.preflight import require_ready
 from hybrid_batch.promise import policy_of, router_fingerprint
 from hybrid_batch.reports import words
-from hybrid_batch.spark import jobs, tasks
+from hybrid_batch.spark import executor, jobs, tasks
 from hybrid_batch.spark.session import local_slots, submitted
 from hybrid_batch.spark.source import InputPlan, plan_input
 from hybrid_batch.status import status
@@ -134,13 +136,17 @@ def _score(spark: SparkSession, job: Job) -> Sequence[int]:
             splits=splits,
             spec=job.config.input.to_spec(),
             kept=job.source.kept,
-            router_path=normalise(job.config.router.path),
-            router_fingerprint=router_fingerprint(job.config.router.path),
-            threads=1 if local_slots(job.config.spark.master) else None,
+            scorer=partial(executor.router, _router(job.config)),
         )
         with watch.watched(job.observer, watch.score_look(job.ledger, splits, rows)):
             jobs.score(spark, task, missing)
     return [split.number for split in splits]
+
+
+def _router(config: JobConfig) -> RouterRecipe:
+    # On one machine every core has a worker of its own.
+    threads = 1 if local_slots(config.spark.master) else None
+    return RouterRecipe(normalise(config.router.path), router_fingerprint(config.router.path), threads)
 
 
 def _route(spark: SparkSession, job: Job[JobConfig], parts: Sequence[int]) -> Routing:

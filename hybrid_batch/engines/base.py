@@ -56,13 +56,25 @@ class ChatAnswer:
 
 
 class Scorer(Protocol):
-    """P(the small model's answer is as good as the large one's), from the query and, where it is known, its task."""
+    """P(the small model's answer is as good as the large one's), from the query and, where it is known, its task.
 
-    def score(self, texts: Sequence[str], tasks: Sequence[str | None] | None = None) -> np.ndarray:
-        """Score ``texts`` -> float32 array of shape ``[len(texts)]``, each value in [0, 1].
+    In two steps, so that a batch can be made ready while the one before it is scored.
+    """
 
-        ``tasks`` has the task of each; None, and a task that the scorer does not know, say nothing.
+    @property
+    def told(self) -> str:
+        """What scores, and on what, in a few words for the user: ``torch fp32 on cpu``."""
+        ...
+
+    def prepare(self, texts: Sequence[str], tasks: Sequence[str | None] | None = None) -> Any:
+        """Everything that needs no model; another thread may call it while :meth:`scores` runs.
+
+        ``tasks`` has the task of each text; None, and a task that the scorer does not know, say nothing.
         """
+        ...
+
+    def scores(self, prepared: Any) -> np.ndarray:
+        """Score the texts of ``prepared`` -> float32 array of shape ``[len(texts)]``, each value in [0, 1]."""
         ...
 
 
@@ -72,6 +84,18 @@ class Generator(Protocol):
     async def answer(self, request: ChatRequest) -> ChatAnswer: ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class RouterRecipe:
+    """The router in the folder or at the ``s3://`` URL ``path``, whose card has this ``fingerprint``.
+
+    ``threads`` bounds the CPU threads of one Python worker; None leaves them to the library.
+    """
+
+    path: str
+    fingerprint: str
+    threads: int | None = None
 
 
 @dataclass(frozen=True)

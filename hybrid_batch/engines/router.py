@@ -90,6 +90,16 @@ class RouterScorer:
         self._heads = heads
         self._places = {name: place for place, name in enumerate(card.tasks)}
 
+    @property
+    def told(self) -> str:
+        return "torch fp32"
+
+    def prepare(self, texts: Sequence[str], tasks: Sequence[str | None] | None = None) -> Any:
+        return texts, tasks
+
+    def scores(self, prepared: Any) -> np.ndarray:
+        return self.score(*prepared)
+
     def score(self, texts: Sequence[str], tasks: Sequence[str | None] | None = None) -> np.ndarray:
         """P(small is good enough) for each text, float32 ``[len(texts)]`` in [0, 1], on a grid of one millionth.
 

@@ -17,7 +17,15 @@ import psutil
 from filelock import FileLock, Timeout
 
 from hybrid_batch.core.errors import ConfigError
-from hybrid_batch.engines.base import EndpointRecipe, EngineHandle, EngineRecipe, Generator, Scorer, ServerRecipe
+from hybrid_batch.engines.base import (
+    EndpointRecipe,
+    EngineHandle,
+    EngineRecipe,
+    Generator,
+    RouterRecipe,
+    Scorer,
+    ServerRecipe,
+)
 from hybrid_batch.engines.endpoint import open_endpoint
 from hybrid_batch.storage import is_remote, normalise
 from hybrid_batch.storage.folders import local_copy
@@ -71,15 +79,16 @@ def scratch() -> Path:
 
 
 @lru_cache(maxsize=1)
-def router(path: str, fingerprint: str, threads: int | None) -> Scorer:
-    """The router at ``path``, loaded once for each Python worker.
+def router(recipe: RouterRecipe) -> Scorer:
+    """The router that ``recipe`` names, loaded once for each Python worker.
 
-    Raises ``ConfigError`` if its card is not the one whose ``fingerprint`` is part of the run's identity.
+    Raises ``ConfigError`` if its card is not the one whose fingerprint is part of the run's identity.
     """
     from hybrid_batch.engines.router import load_router
 
+    path, fingerprint = recipe.path, recipe.fingerprint
     folder = local_copy(path, scratch() / f"router-{fingerprint}") if is_remote(path) else Path(normalise(path))
-    scorer = load_router(folder, threads=threads)
+    scorer = load_router(folder, threads=recipe.threads)
     if scorer.card.fingerprint != fingerprint:
         raise ConfigError(f"router.path: {folder} on {os.uname().nodename} is not the router that this run began with")
     return scorer

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,14 +23,14 @@ from hybrid_batch.core.inputs import InputSpec, Split
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import REJECTED, TIERS, Thresholds
-from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, EngineRecipe, Sampling
+from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, EngineRecipe, Sampling, Scorer
 from hybrid_batch.ledger import Ledger
 from hybrid_batch.parquet import batches_to_parquet, from_parquet, to_parquet
 from hybrid_batch.spark import executor
 from hybrid_batch.spark.readers import read_ids, read_split
 from hybrid_batch.spark.text_files import BATCH_ROWS
 from hybrid_batch.stages import generate, route
-from hybrid_batch.stages.score import score_batch
+from hybrid_batch.stages.score import score_batches
 from hybrid_batch.storage import open_store, reading
 from hybrid_batch.tables import DEAD_LETTERS, INPUT_IDS, KEY_SAMPLE, SCORED, SHARD, TASK_DONE, with_kept
 
@@ -66,22 +66,23 @@ class IdsTask:
 
 @dataclass(frozen=True)
 class ScoreTask:
-    """Scores one split and commits it as one part of the scored table."""
+    """Scores one split and commits it as one part of the scored table.
+
+    ``scorer`` is a picklable recipe: called on the executor, it gives the scorer of this Python worker.
+    """
 
     layout: RunLayout
     splits: Sequence[Split]
     spec: InputSpec
     kept: Sequence[pa.Field]
-    router_path: str
-    router_fingerprint: str
-    threads: int | None
+    scorer: Callable[[], Scorer]
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
         split = self.splits[unit]
         schema = with_kept(SCORED, self.kept)
-        scorer = executor.router(self.router_path, self.router_fingerprint, self.threads)
+        scorer = self.scorer()
         read = read_split(split, self.spec, self.kept)
-        batches = (score_batch(batch, scorer, schema, self.spec.task_column) for batch in read)
+        batches = score_batches(read, scorer, schema, self.spec.task_column)
         data, rows = batches_to_parquet(batches, schema)
         committed = open_store(self.layout.root).put_if_absent(self.layout.scored(split.number), data)
         yield done(unit, committed, rows)

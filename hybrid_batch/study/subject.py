@@ -12,6 +12,7 @@ import numpy as np
 
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.core.progress import Observer, Progress
+from hybrid_batch.engines.base import RouterRecipe
 from hybrid_batch.engines.router_card import CARD, FORMAT, RouterCard, read_card
 from hybrid_batch.labelset import LabelSet, read_labels
 from hybrid_batch.storage import join, normalise, open_store
@@ -77,7 +78,7 @@ def scored(router_url: str, card: RouterCard, labels: LabelSet, observer: Observ
     from hybrid_batch.spark.executor import router
 
     require("torch", "transformers")
-    scorer = cast("RouterScorer", router(normalise(router_url), card.fingerprint, None))
+    scorer = cast("RouterScorer", router(RouterRecipe(normalise(router_url), card.fingerprint)))
     scores, began, done = np.empty(len(labels)), time.monotonic(), 0
     # Long texts first: batches of like lengths waste less on padding, and the time that is left is not promised short.
     order = np.argsort([-len(prompt) for prompt in labels.prompts], kind="stable")

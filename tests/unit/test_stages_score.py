@@ -10,9 +10,11 @@ import pyarrow as pa
 import pytest
 
 from hybrid_batch.core.routing import Thresholds
+from hybrid_batch.engines.base import Scorer
 from hybrid_batch.stages import guard
+from hybrid_batch.stages.ahead import ahead
 from hybrid_batch.stages.groups import group_places, is_nameable, names
-from hybrid_batch.stages.score import score_batch
+from hybrid_batch.stages.score import score_batches
 from hybrid_batch.tables import SCORED, with_kept
 
 KEPT = [pa.field("tenant", pa.string())]
@@ -26,22 +28,37 @@ class Lengths:
 
     scale: float = 0.1
     asked: list[str] = field(default_factory=list)
-    told: list[Sequence[str | None] | None] = field(default_factory=list)
+    tasks: list[Sequence[str | None] | None] = field(default_factory=list)
+    told: str = "lengths"
 
-    def score(self, texts: Sequence[str], tasks: Sequence[str | None] | None = None) -> np.ndarray:
+    def prepare(self, texts: Sequence[str], tasks: Sequence[str | None] | None = None) -> Sequence[str]:
         self.asked.extend(texts)
-        self.told.append(tasks)
-        return np.array([len(text) * self.scale for text in texts], dtype=np.float32)
+        self.tasks.append(tasks)
+        return texts
+
+    def scores(self, prepared: Sequence[str]) -> np.ndarray:
+        return np.array([len(text) * self.scale for text in prepared], dtype=np.float32)
 
 
 @dataclass
 class Fixed:
     """A router that says the same whatever it is asked."""
 
-    scores: np.ndarray
+    values: np.ndarray
+    told: str = "fixed"
 
-    def score(self, texts: Sequence[str], tasks: Sequence[str | None] | None = None) -> np.ndarray:
-        return self.scores
+    def prepare(self, texts: Sequence[str], tasks: Sequence[str | None] | None = None) -> None:
+        """Nothing to prepare."""
+
+    def scores(self, prepared: None) -> np.ndarray:
+        return self.values
+
+
+def score_batch(
+    batch: pa.RecordBatch, scorer: Scorer, schema: pa.Schema, task_column: str | None = None
+) -> pa.RecordBatch:
+    (scored,) = score_batches([batch], scorer, schema, task_column)
+    return scored
 
 
 def rows(*prompts: str | None, **more: object) -> pa.RecordBatch:
@@ -102,7 +119,7 @@ def test_the_scorer_is_told_the_tasks_of_the_rows_it_scores_and_else_none():
     guarded = guard.guard(rows("a", None, "bbb"), 10)
     told = score_batch(guarded, scorer, SCHEMA, task_column="tenant")
     untold = score_batch(guarded, scorer, SCHEMA)
-    assert scorer.told == [["t0", "t2"], None]
+    assert scorer.tasks == [["t0", "t2"], None]
     assert told == untold
     assert told["tenant"].to_pylist() == ["t0", "t1", "t2"]
 
@@ -189,3 +206,30 @@ def test_the_router_reads_the_users_turns():
 )
 def test_what_is_no_chat_is_told_with_its_place(messages, reason):
     assert guard.text_of_messages(messages) == (None, reason)
+
+
+def test_batches_come_back_in_order_and_an_error_of_the_source_is_raised_in_its_place():
+    def source():
+        yield guard.guard(rows("a"), 10)
+        yield guard.guard(rows("bb"), 10)
+        raise OSError("the source broke")
+
+    scored = score_batches(source(), Lengths(), SCHEMA)
+    assert next(scored)["score"].to_pylist() == [0.1]
+    assert next(scored)["score"].to_pylist() == [0.2]
+    with pytest.raises(OSError, match="the source broke"):
+        next(scored)
+
+
+def test_one_batch_is_made_ready_ahead_and_no_more():
+    drawn = []
+
+    def source():
+        for number in range(5):
+            drawn.append(number)
+            yield number
+
+    with ahead(source()) as items:
+        assert next(items) == 0
+        assert next(items) == 1
+    assert drawn == [0, 1, 2]
