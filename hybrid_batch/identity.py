@@ -17,7 +17,8 @@ from hybrid_batch.config.tiers import EndpointTier, ServerTier
 from hybrid_batch.core.fingerprint import Plain, fingerprint
 from hybrid_batch.core.plan import Plan, run_id
 from hybrid_batch.engines.base import Sampling
-from hybrid_batch.promise import policy_of, router_fingerprint
+from hybrid_batch.promise import policy_of
+from hybrid_batch.routers import router_recipe
 from hybrid_batch.spark.source import InputPlan
 from hybrid_batch.storage import normalise
 
@@ -33,7 +34,11 @@ def identity_of(config: JobConfig, source: InputPlan) -> dict[str, Plain]:
 
     Prices, Spark settings, shard size and folders of logs do not change an answer and are not part of it.
     """
-    routing = {"router": router_fingerprint(config.router.path), "policy": asdict(policy_of(config))}
+    recipe = router_recipe(config.router.path, config.router.backend)
+    routing: dict[str, Plain] = {"router": recipe.fingerprint, "policy": asdict(policy_of(config))}
+    if (recipe.backend, recipe.export) != ("auto", None):
+        # An export scores a little differently; without one, the router alone says it all.
+        routing["scored_by"] = [recipe.backend, recipe.export.sha256 if recipe.export else None]
     return {**answers_identity(config, source, config.sampling.to_sampling()), **routing}
 
 

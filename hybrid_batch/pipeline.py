@@ -18,15 +18,15 @@ from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.progress import Observer
 from hybrid_batch.core.routing import REJECTED, RoutingDecision, Thresholds, decide
-from hybrid_batch.engines.base import RouterRecipe
 from hybrid_batch.identity import identity_of, plan_of
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import RunOutcome, RunStatus
 from hybrid_batch.preflight import require_ready
-from hybrid_batch.promise import policy_of, router_fingerprint
+from hybrid_batch.promise import policy_of
 from hybrid_batch.reports import words
+from hybrid_batch.routers import router_recipe
 from hybrid_batch.spark import executor, jobs, tasks
-from hybrid_batch.spark.session import local_slots, submitted
+from hybrid_batch.spark.session import submitted
 from hybrid_batch.spark.source import InputPlan, plan_input
 from hybrid_batch.status import status
 from hybrid_batch.storage import normalise
@@ -130,23 +130,17 @@ def _score(spark: SparkSession, job: Job) -> Sequence[int]:
     splits = job.plan.splits
     missing = sorted({split.number for split in splits} - job.ledger.scored_parts())
     if missing:
-        rows = jobs.check_ids(spark, splits, job.config.input.to_spec())
+        checked = jobs.check_ids(spark, splits, job.config.input.to_spec())
         task = tasks.ScoreTask(
             layout=job.layout,
-            splits=splits,
+            splits=checked.splits,
             spec=job.config.input.to_spec(),
             kept=job.source.kept,
-            scorer=partial(executor.router, _router(job.config)),
+            scorer=partial(executor.router, router_recipe(job.config.router.path, job.config.router.backend)),
         )
-        with watch.watched(job.observer, watch.score_look(job.ledger, splits, rows)):
+        with watch.watched(job.observer, watch.score_look(job.ledger, checked.splits, checked.rows)):
             jobs.score(spark, task, missing)
     return [split.number for split in splits]
-
-
-def _router(config: JobConfig) -> RouterRecipe:
-    # On one machine every core has a worker of its own.
-    threads = 1 if local_slots(config.spark.master) else None
-    return RouterRecipe(normalise(config.router.path), router_fingerprint(config.router.path), threads)
 
 
 def _route(spark: SparkSession, job: Job[JobConfig], parts: Sequence[int]) -> Routing:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from hybrid_batch.calibrations import Record, lookup
 from hybrid_batch.config import JobConfig
-from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.core.routing import Policy, ThresholdPolicy, Thresholds
-from hybrid_batch.engines.router_card import CARD, RouterCard, read_card
-from hybrid_batch.storage import join, normalise, open_store
+from hybrid_batch.routers import router_card
 
 
 def policy_of(config: JobConfig) -> Policy:
@@ -30,23 +28,3 @@ def calibration_of(config: JobConfig) -> Record:
     card = router_card(config.router.path)
     told = config.input.columns.task is not None and card.reads_tasks
     return lookup(config.router.path, card.fingerprint, asked.max_drop_pct, asked.confidence, asked.by, told)
-
-
-def router_fingerprint(path: str) -> str:
-    """Fingerprint of the router's card, which lists the SHA-256 of every file of the artefact.
-
-    Raises ``ConfigError`` as :func:`router_card`.
-    """
-    return router_card(path).fingerprint
-
-
-def router_card(path: str) -> RouterCard:
-    """The router's card, without a look at its other files.
-
-    Raises ``ConfigError`` if there is none, or one that this version cannot read.
-    """
-    folder = normalise(path)
-    card = open_store(folder).read_if_present(join(folder, CARD))
-    if card is None:
-        raise ConfigError(f"router.path: {folder} holds no {CARD}; it must be the folder of a trained router")
-    return read_card(card)

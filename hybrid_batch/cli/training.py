@@ -61,10 +61,13 @@ def _job(asked: TrainConfig) -> TrainJob:
         validation=asked.labels.validation,
         use_tasks=asked.labels.use_tasks,
         max_length=asked.encoder.max_length,
+        truncation=asked.encoder.truncation,
         recipe=Recipe(asked.head.members, asked.head.clusters, asked.head.seed, asked.head.surface),
         pair=None if asked.pair is None else asked.pair.model_dump(),
         init_from=asked.init_from,
-        tuning=Tuning(FineTune(**given), **ours) if asked.finetune.epochs else None,
+        tuning=Tuning(FineTune(truncation=asked.encoder.truncation, **given), **ours)
+        if asked.finetune.epochs
+        else None,
     )
 
 

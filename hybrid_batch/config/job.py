@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -27,7 +27,7 @@ from hybrid_batch.config.secrets import redact
 from hybrid_batch.config.tiers import EndpointTier, ServerTier, Tier
 from hybrid_batch.core.inputs import InputSpec
 from hybrid_batch.core.routing import LARGE, SMALL, Policy, SmallSharePolicy, ThresholdPolicy
-from hybrid_batch.engines.base import Sampling
+from hybrid_batch.engines.base import Backend, Sampling
 from hybrid_batch.tables import reserved_names
 
 DATED_FIELDS: Final = (("run", "name"), ("run", "output"), ("input", "path"))
@@ -132,6 +132,7 @@ class RouterSection(Section):
     """The model that scores queries."""
 
     path: Annotated[Location, Field(description=f"{LOCATION} of a router folder")]
+    backend: Annotated[Backend, Field(description=f"one of {', '.join(get_args(Backend))}")] = "auto"
 
 
 class PolicySection(Section):

@@ -21,6 +21,7 @@ from hybrid_batch.config.fields import (
     Text,
 )
 from hybrid_batch.config.loading import load_as
+from hybrid_batch.engines.tokens import TRUNCATIONS, Truncation
 
 WHOLE = "a whole number of at least 0"
 RATE = "a number above 0, such as 3e-5"
@@ -51,6 +52,7 @@ class EncoderSection(Section):
         None
     )
     max_length: Annotated[PositiveInt, Field(description=f"{POSITIVE_INT} (tokens)")] = 256
+    truncation: Annotated[Truncation, Field(description=f"one of {', '.join(TRUNCATIONS)}")] = "head"
 
 
 class HeadSection(Section):

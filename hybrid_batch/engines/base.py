@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 
 Message = Mapping[str, Any]
 """One chat turn: ``{"role": "system" | "user" | "assistant", "content": str}``."""
 
+
+Backend = Literal["auto", "torch", "torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8"]
+"""What computes a router's scores.  ``torch`` takes fp32 on a CPU and 16 bits on a GPU."""
 
 INVALID_REQUEST: Final = "invalid_request"
 """``error_kind`` of a request that the engine refused."""
@@ -90,12 +93,26 @@ class Generator(Protocol):
 class RouterRecipe:
     """The router in the folder or at the ``s3://`` URL ``path``, whose card has this ``fingerprint``.
 
-    ``threads`` bounds the CPU threads of one Python worker; None leaves them to the library.
+    ``backend`` says what computes its scores; ``auto`` is decided on the executor: torch where there is a GPU, else the
+    export whose numbers and record are named by ``export``, else torch.  ``threads`` bounds the CPU threads of one
+    Python worker; None leaves them to the library.  ``remember`` is the number of scores that a worker keeps for
+    queries that come again.
     """
 
     path: str
     fingerprint: str
+    backend: Backend = "auto"
+    export: ExportRef | None = None
     threads: int | None = None
+    remember: int = 200_000
+
+
+@dataclass(frozen=True)
+class ExportRef:
+    """An export beside a router: its ``numbers`` (``int8``, ``fp32``) and the ``sha256`` of its record."""
+
+    numbers: str
+    sha256: str
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ An artefact of the format ``hybrid-batch-router/1`` is a folder::
     encoder/             config.json, model.safetensors and tokenizer files of a text encoder; members may share one
 
 The card's ``members`` say which head sits on which encoder, and whether it reads the surface of a text too; the score
-is the mean of theirs.  ``calibrations.json``, which comes later, may lie beside them.
+is the mean of theirs.  ``calibrations.json`` and ``exports/``, which come later, may lie beside them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from typing import Any
 
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.engines.surface import VERSION as SURFACE
+from hybrid_batch.engines.tokens import TRUNCATIONS, Truncation
 
 FORMAT = "hybrid-batch-router/1"
 CARD, HEAD, ENCODER = "router.json", "head.safetensors", "encoder"
 ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-ADDED_LATER = frozenset({"calibrations.json"})
+ADDED_LATER = ("calibrations.json", "exports/")
 """What may lie in the folder without being listed: it is bound to the card by the card's fingerprint."""
 _SUFFIXES = (".json", ".safetensors", ".txt")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -56,16 +57,19 @@ class Member:
 
 @dataclass(frozen=True)
 class RouterCard:
-    """A valid card.  ``document`` is all of router.json; ``fingerprint`` (SHA-256) names the whole artefact,
+    """A valid card.
 
-    because the card holds the hash of every other file.  ``dim`` is the encoders' width, ``max_length`` the number
-    of tokens they read of a query.  ``tasks`` are the tasks it was trained with, empty where there were none.
+    ``document`` is all of router.json; ``fingerprint`` (SHA-256) names the whole artefact, because the card holds the
+    hash of every other file.  ``dim`` is the encoders' width, ``max_length`` the number of tokens they read of a query,
+    and ``truncation`` says which ones of a longer query.  ``tasks`` are the tasks it was trained with, empty where
+    there were none.
     """
 
     name: str
     label_kind: str
     dim: int
     max_length: int
+    truncation: Truncation
     members: tuple[Member, ...]
     tasks: tuple[str, ...]
     files: Mapping[str, FileRecord]
@@ -119,6 +123,7 @@ def _parse(content: bytes, where: str) -> RouterCard:
         label_kind=_typed(document, where, "label_kind", str),
         dim=_positive(document, where, "encoder.dim"),
         max_length=_positive(document, where, "encoder.max_length"),
+        truncation=_truncation(document, where),
         members=_members(document, where, files),
         tasks=_tasks(document, where),
         files=files,
@@ -160,6 +165,14 @@ def _tasks(document: dict[str, Any], where: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _truncation(document: dict[str, Any], where: str) -> Truncation:
+    found = _value(document, "encoder.truncation") or "head"
+    if found not in TRUNCATIONS:
+        raise ConfigError(f"{where}: encoder.truncation is {found!r}, allowed are {', '.join(TRUNCATIONS)}")
+    truncation: Truncation = found
+    return truncation
+
+
 def _file(name: str, record: Any, where: str) -> FileRecord:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
@@ -174,7 +187,7 @@ def _file(name: str, record: Any, where: str) -> FileRecord:
 
 def _check_files(folder: Path, card: RouterCard) -> None:
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    strange = sorted(present - set(card.files) - ADDED_LATER - {CARD})
+    strange = sorted(name for name in present - set(card.files) - {CARD} if not name.startswith(ADDED_LATER))
     if strange:
         raise ConfigError(f"router {folder}: {strange[0]} is not listed in {CARD}; remove it")
     for name, expected in card.files.items():

@@ -9,26 +9,35 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 import psutil
 from filelock import FileLock, Timeout
 
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.engines.base import (
+    Backend,
     EndpointRecipe,
     EngineHandle,
     EngineRecipe,
     Generator,
     RouterRecipe,
-    Scorer,
     ServerRecipe,
 )
 from hybrid_batch.engines.endpoint import open_endpoint
 from hybrid_batch.storage import is_remote, normalise
 from hybrid_batch.storage.folders import local_copy
+
+if TYPE_CHECKING:
+    from hybrid_batch.engines.router import RouterScorer
+
+ROUTERS: Final = 2
+"""Routers that a Python worker holds at once."""
+
+_GPU_DEVICES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""What drivers of NVIDIA, AMD and Windows' Linux put there."""
 
 TASKS_PER_ENGINE: Final = 2
 """Tasks that feed one engine: the next shard flows while the tail of the last one drains."""
@@ -78,20 +87,61 @@ def scratch() -> Path:
     return folder
 
 
-@lru_cache(maxsize=1)
-def router(recipe: RouterRecipe) -> Scorer:
+@lru_cache(maxsize=ROUTERS)
+def router(recipe: RouterRecipe) -> RouterScorer:
     """The router that ``recipe`` names, loaded once for each Python worker.
 
-    Raises ``ConfigError`` if its card is not the one whose fingerprint is part of the run's identity.
+    With the backend ``auto``, an export that cannot be used here is passed over, and the scorer says so.
+    Raises ``ConfigError`` if the card, or an export, is not the one that is part of the run's identity.
     """
     from hybrid_batch.engines.router import load_router
 
-    path, fingerprint = recipe.path, recipe.fingerprint
-    folder = local_copy(path, scratch() / f"router-{fingerprint}") if is_remote(path) else Path(normalise(path))
-    scorer = load_router(folder, threads=recipe.threads)
-    if scorer.card.fingerprint != fingerprint:
+    threads = recipe.threads or task_cpus()
+    if threads:
+        # Before the tokenizer makes its threads: every core has a worker of its own.
+        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
+    folder = _router_folder(recipe)
+    load = partial(load_router, folder, threads=threads, remember=recipe.remember)
+    backend = _backend(recipe)
+    try:
+        scorer = load(backend)
+    except ConfigError as error:
+        if recipe.backend != "auto" or backend == "torch":
+            raise
+        scorer = load("torch")
+        scorer.remark = f"{backend} was not used: {error}"
+    if scorer.card.fingerprint != recipe.fingerprint:
         raise ConfigError(f"router.path: {folder} on {os.uname().nodename} is not the router that this run began with")
     return scorer
+
+
+def _router_folder(recipe: RouterRecipe) -> Path:
+    if not is_remote(recipe.path):
+        return Path(normalise(recipe.path))
+    export = f"-{recipe.export.sha256[:16]}" if recipe.export else ""
+    return local_copy(recipe.path, scratch() / f"router-{recipe.fingerprint}{export}")
+
+
+def _backend(recipe: RouterRecipe) -> Backend:
+    """What computes the scores on this machine."""
+    if recipe.backend != "auto":
+        return recipe.backend
+    if recipe.export is None or has_gpu():
+        return "torch"
+    return cast("Backend", f"onnx-{recipe.export.numbers}")
+
+
+def has_gpu() -> bool:
+    """Whether this machine shows a GPU; torch is not asked, because to load it takes seconds."""
+    return any(Path(device).exists() for device in _GPU_DEVICES)
+
+
+def task_cpus() -> int | None:
+    """Cores of the Spark task that this is part of, None outside Spark."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    return None if context is None else int(context.cpus())
 
 
 def drop_router() -> None:

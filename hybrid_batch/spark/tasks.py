@@ -27,12 +27,15 @@ from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, Eng
 from hybrid_batch.ledger import Ledger
 from hybrid_batch.parquet import batches_to_parquet, from_parquet, to_parquet
 from hybrid_batch.spark import executor
+from hybrid_batch.spark.batches import BATCH_ROWS
 from hybrid_batch.spark.readers import read_ids, read_split
-from hybrid_batch.spark.text_files import BATCH_ROWS
 from hybrid_batch.stages import generate, route
 from hybrid_batch.stages.score import score_batches
 from hybrid_batch.storage import open_store, reading
 from hybrid_batch.tables import DEAD_LETTERS, INPUT_IDS, KEY_SAMPLE, SCORED, SHARD, TASK_DONE, with_kept
+
+SCORED_BY: Final = "hybrid_batch.scored_by"
+"""Key, in a scored part's Parquet metadata, of what computed its scores."""
 
 ENGINE_RESTARTS: Final = 3
 """Engine deaths that one shard survives before its task fails and Spark runs it elsewhere."""
@@ -45,23 +48,30 @@ def done(unit: int, committed: bool, rows: int) -> pa.RecordBatch:
 
 @dataclass(frozen=True)
 class IdsTask:
-    """Reads a split's ids -> a 128-bit hash of each, with its place."""
+    """Reads a split's ids -> a 128-bit hash of each, with its place, and of each piece its number of rows.
+
+    Where the input has no column of ids there are no hashes: places differ.
+    """
 
     splits: Sequence[Split]
     spec: InputSpec
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
-        split = self.splits[unit]
-        row = split.first_row
-        for ids in read_ids(split, self.spec):
-            hashes = [xxhash.xxh3_128_digest(value.encode()) for value in ids.to_pylist()]
-            columns = [
-                pa.array(hashes, pa.binary()),
-                pa.repeat(unit, len(ids)).cast(pa.int64()),
-                pa.array(range(row, row + len(ids)), pa.int64()),
-            ]
-            row += len(ids)
-            yield pa.RecordBatch.from_arrays(columns, schema=INPUT_IDS)
+        first = sum(len(split.pieces) for split in self.splits[:unit])
+        for number, piece in enumerate(self.splits[unit].pieces, first):
+            rows = 0
+            for ids in read_ids(piece, self.spec):
+                if self.spec.id_columns:
+                    hashes = [xxhash.xxh3_128_digest(value.encode()) for value in ids.to_pylist()]
+                    yield _placed(hashes, number, range(rows, rows + len(ids)))
+                rows += len(ids)
+            yield _placed([None], number, [rows])
+
+
+def _placed(hashes: Sequence[bytes | None], piece: int, rows: Sequence[int]) -> pa.RecordBatch:
+    columns = [hashes, [piece] * len(hashes), rows]
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, INPUT_IDS.types, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=INPUT_IDS)
 
 
 @dataclass(frozen=True)
@@ -79,8 +89,8 @@ class ScoreTask:
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
         split = self.splits[unit]
-        schema = with_kept(SCORED, self.kept)
         scorer = self.scorer()
+        schema = with_kept(SCORED, self.kept).with_metadata({SCORED_BY: scorer.told})
         read = read_split(split, self.spec, self.kept)
         batches = score_batches(read, scorer, schema, self.spec.task_column)
         data, rows = batches_to_parquet(batches, schema)

@@ -6,19 +6,17 @@ import importlib.util
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final
 
 import numpy as np
 
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.core.progress import Observer, Progress
 from hybrid_batch.engines.base import RouterRecipe
-from hybrid_batch.engines.router_card import CARD, FORMAT, RouterCard, read_card
+from hybrid_batch.engines.router_card import RouterCard
 from hybrid_batch.labelset import LabelSet, read_labels
-from hybrid_batch.storage import join, normalise, open_store
-
-if TYPE_CHECKING:
-    from hybrid_batch.engines.router import RouterScorer
+from hybrid_batch.routers import router_card
+from hybrid_batch.storage import normalise
 
 SCORING: Final = "score"
 _CHUNK: Final = 256
@@ -64,7 +62,7 @@ def prepare(router_url: str, labels_url: str, observer: Observer, tasks: bool = 
     Raises ``ConfigError`` for a folder that is no router, ``InputError`` for labels that cannot be used.
     """
     labels = read_labels(labels_url)
-    card = card_at(router_url)
+    card = router_card(router_url, "ROUTER")
     observer.note(f"router {card.name}, {len(labels):,} labelled queries")
     told = tasks and card.reads_tasks and any(task is not None for task in labels.tasks)
     return Subject(normalise(router_url), card, labels, scored(router_url, card, labels, observer, told), told)
@@ -78,7 +76,7 @@ def scored(router_url: str, card: RouterCard, labels: LabelSet, observer: Observ
     from hybrid_batch.spark.executor import router
 
     require("torch", "transformers")
-    scorer = cast("RouterScorer", router(RouterRecipe(normalise(router_url), card.fingerprint)))
+    scorer = router(RouterRecipe(normalise(router_url), card.fingerprint, "torch"))
     scores, began, done = np.empty(len(labels)), time.monotonic(), 0
     # Long texts first: batches of like lengths waste less on padding, and the time that is left is not promised short.
     order = np.argsort([-len(prompt) for prompt in labels.prompts], kind="stable")
@@ -89,15 +87,6 @@ def scored(router_url: str, card: RouterCard, labels: LabelSet, observer: Observ
         done += len(rows)
         observer.progress(Progress(SCORING, done, len(labels), time.monotonic() - began))
     return scores
-
-
-def card_at(router_url: str) -> RouterCard:
-    """The card of the router at ``router_url``.  Its files are checked when they are loaded."""
-    folder = normalise(router_url)
-    content = open_store(folder).read_if_present(join(folder, CARD))
-    if content is None:
-        raise ConfigError(f"router {folder}: no {CARD} there; expected a folder in format {FORMAT}")
-    return read_card(content)
 
 
 def trained_on(card: RouterCard) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.engines.exports import FOLDER as EXPORTS
 from hybrid_batch.engines.head import MixtureHead, save_head
 from hybrid_batch.engines.router_card import CARD, ENCODER, ENCODER_FILES, FORMAT, file_record, read_card
 from hybrid_batch.engines.surface import VERSION as SURFACE
@@ -104,12 +105,12 @@ def _publish(work: Path, place: str) -> None:
     """Every file of ``work``, the card last: without a card there is no router."""
     store = open_store(place)
     store.delete(join(place, CARD))
-    ours = (f"{place}/members/", f"{place}/{ENCODER}/", f"{place}/{ENCODER}-")
+    ours = (f"{place}/members/", f"{place}/{ENCODER}/", f"{place}/{ENCODER}-", f"{place}/{EXPORTS}/")
     for old in store.list(place):
         if old.url.startswith(ours):
             store.delete(old.url)
     if not is_remote(place):
-        for folder in (Path(place) / "members", *Path(place).glob(f"{ENCODER}*")):
+        for folder in (Path(place) / "members", Path(place) / EXPORTS, *Path(place).glob(f"{ENCODER}*")):
             shutil.rmtree(folder, ignore_errors=True)
     files = sorted((path for path in work.rglob("*") if path.is_file()), key=lambda path: path.name == CARD)
     for path in files:

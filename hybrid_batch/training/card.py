@@ -13,6 +13,7 @@ import numpy as np
 from hybrid_batch.core.labels import Qualities, TStar
 from hybrid_batch.core.metrics import apgr, auc, brier, cost_curve, drop_pct
 from hybrid_batch.core.routing import ScoreHistogram, to_micros
+from hybrid_batch.engines.tokens import Truncation
 
 _SHAPING = {"numpy", "scipy", "safetensors", "torch", "transformers"}
 """Libraries whose version may change the weights."""
@@ -29,9 +30,16 @@ def base(name: str, kind: str, t_star: TStar | None, pair: Mapping[str, str] | N
     }
 
 
-def encoder_entry(source: str, max_length: int, dim: int) -> dict[str, Any]:
+def encoder_entry(source: str, max_length: int, truncation: Truncation, dim: int) -> dict[str, Any]:
     """How a scorer has to use the encoders."""
-    return {"source": source, "pooling": "mean", "normalize": True, "max_length": max_length, "dim": dim}
+    return {
+        "source": source,
+        "pooling": "mean",
+        "normalize": True,
+        "max_length": max_length,
+        "truncation": truncation,
+        "dim": dim,
+    }
 
 
 def alone(scores: np.ndarray, q: Qualities, targets: np.ndarray) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from hybrid_batch.core.progress import Observer
 from hybrid_batch.engines.head import MixtureHead, load_head, save_head
 from hybrid_batch.engines.router_card import ENCODER, ENCODER_FILES, HEAD, file_record
 from hybrid_batch.engines.surface import VERSION, SurfaceScale, fit_scale, surface_features
-from hybrid_batch.training.batches import tokenized
+from hybrid_batch.engines.tokens import Tokens, Truncation
 from hybrid_batch.training.checkpoint import clear, read_json, write_json
 from hybrid_batch.training.mixture import task_parts
 
@@ -67,6 +67,7 @@ class FineTune:
     frozen_layers: int = 0
     batch_size: int = 32
     max_length: int = 128
+    truncation: Truncation = "head"
     evaluations: int = 4
     patience: int = 4
     gate_weight: float = 1.0
@@ -175,7 +176,6 @@ def _loop(
 ) -> Loop:
     try:
         import torch
-        from transformers import AutoTokenizer
 
         from hybrid_batch.training.loop import Loop
         from hybrid_batch.training.network import RouterNetwork, freeze_below, load_trainable
@@ -183,7 +183,7 @@ def _loop(
         raise ConfigError(
             f"fine-tuning needs torch and transformers: {error}; pip install 'hybrid-batch[router]'"
         ) from None
-    tokenizer = AutoTokenizer.from_pretrained(encoder, local_files_only=True, trust_remote_code=False)
+    tokens = Tokens(encoder, options.max_length, options.truncation)
     torch.manual_seed(options.seed)
     model = load_trainable(encoder, options.dropout, options.gradient_checkpointing)
     scale = _scale(learn, head) if options.surface else None
@@ -191,9 +191,9 @@ def _loop(
     freeze_below(network, options.frozen_layers)
     both = [learn.q.mean_small, learn.q.mean_large]
     span = float(np.min(both)), float(np.max(both))
-    rows = [None if one is None else _rows(one, tokenizer, options, names, span, scale) for one in (learn, stop)]
+    rows = [None if one is None else _rows(one, tokens, names, span, scale) for one in (learn, stop)]
     assert rows[0] is not None
-    return Loop(network, rows[0], rows[1], options, tokenizer.pad_token_id or 0, until)
+    return Loop(network, rows[0], rows[1], options, model.config.pad_token_id or 0, until)
 
 
 def _scale(learn: Examples, head: MixtureHead | None) -> SurfaceScale:
@@ -203,8 +203,7 @@ def _scale(learn: Examples, head: MixtureHead | None) -> SurfaceScale:
 
 def _rows(
     examples: Examples,
-    tokenizer: Any,
-    options: FineTune,
+    tokens: Tokens,
     names: Sequence[str],
     span: tuple[float, float],
     scale: SurfaceScale | None,
@@ -214,7 +213,7 @@ def _rows(
     low, high = span
     both = np.stack([examples.q.mean_small, examples.q.mean_large], axis=1)
     return Rows(
-        tokenized(tokenizer, examples.prompts, options.max_length),
+        tokens.ids(examples.prompts),
         examples.targets,
         parts_of(examples.tasks, names),
         np.clip((both - low) / ((high - low) or 1.0), 0.0, 1.0),

@@ -20,6 +20,7 @@ from hybrid_batch.core.progress import Observer, Progress
 from hybrid_batch.engines.head import MixtureHead
 from hybrid_batch.engines.router_card import ENCODER_FILES, file_record
 from hybrid_batch.engines.surface import surface_features
+from hybrid_batch.engines.tokens import Truncation
 from hybrid_batch.training.artefact import RouterMember
 from hybrid_batch.training.finetune import Examples, FineTune, FineTuned, fine_tune
 from hybrid_batch.training.fit import ONE, TASKS, Fitted, Recipe, fit_members, held_out
@@ -63,11 +64,12 @@ class Judged:
 
 @dataclass(frozen=True)
 class Task:
-    """What members learn: ``rows``, those of them that only judge (``held``, bool ``[n]``), and tokens to read."""
+    """What members learn: ``rows``, those that only judge (``held``, bool ``[n]``), and which tokens to read of each."""
 
     rows: Examples
     held: np.ndarray
     max_length: int
+    truncation: Truncation
     work: Path
     observer: Observer
 
@@ -168,19 +170,19 @@ def embed(task: Task, folder: Path, stage: str, chosen: np.ndarray | None = None
     """
     prompts = list(task.rows.prompts) if chosen is None else list(task.rows.take(chosen).prompts)
     weights = {name: file_record(folder / name).sha256 for name in ENCODER_FILES}
-    kept = task.work / f"vectors-{fingerprint([weights, prompts, task.max_length])}.safetensors"
+    kept = task.work / f"vectors-{fingerprint([weights, prompts, task.max_length, task.truncation])}.safetensors"
     if kept.is_file():
         return _load(kept)
-    vectors = _embed(folder, task.max_length, prompts, stage, task.observer)
+    vectors = _embed(folder, task, prompts, stage)
     _save(kept, vectors)
     return vectors.astype(np.float64)
 
 
-def _embed(folder: Path, max_length: int, prompts: list[str], stage: str, observer: Observer) -> np.ndarray:
+def _embed(folder: Path, task: Task, prompts: list[str], stage: str) -> np.ndarray:
     try:
         from hybrid_batch.engines.router import load_encoder
 
-        encoder = load_encoder(folder, max_length)
+        encoder = load_encoder(folder, task.max_length, truncation=task.truncation)
     except ImportError as error:
         raise ConfigError(
             f"training needs torch and transformers: {error}; pip install 'hybrid-batch[router]'"
@@ -193,7 +195,7 @@ def _embed(folder: Path, max_length: int, prompts: list[str], stage: str, observ
         rows = order[start : start + _CHUNK]
         vectors[rows] = encoder.embed([prompts[row] for row in rows])
         done += len(rows)
-        observer.progress(Progress(stage, done, len(prompts), time.monotonic() - began))
+        task.observer.progress(Progress(stage, done, len(prompts), time.monotonic() - began))
     return vectors
 
 

@@ -24,6 +24,7 @@ from hybrid_batch.core.fingerprint import fingerprint
 from hybrid_batch.core.labels import TStar, make_labels
 from hybrid_batch.core.metrics import Evaluation, evaluate
 from hybrid_batch.core.progress import Observer
+from hybrid_batch.engines.tokens import Truncation
 from hybrid_batch.labelset import LabelSet, read_labels
 from hybrid_batch.storage import is_remote, normalise
 from hybrid_batch.training import card
@@ -52,6 +53,7 @@ class TrainJob:
     validation: float = 0.2
     use_tasks: bool = True
     max_length: int = 256
+    truncation: Truncation = "head"
     recipe: Recipe = field(default_factory=Recipe)
     pair: Mapping[str, str] | None = None
     init_from: str | None = None
@@ -91,7 +93,7 @@ def train(job: TrainJob, observer: Observer, *, force: bool = False) -> Trained:
     tasks = labels.tasks if job.use_tasks else [None] * len(labels)
     rows = Examples(labels.prompts, tasks, targets, labels.qualities)
     with _workplace(job.output) as work:
-        judged = _members(job, start, Task(rows, held, job.max_length, work, observer))
+        judged = _members(job, start, Task(rows, held, job.max_length, job.truncation, work, observer))
         scores = np.mean([one.held_scores for one in judged], axis=0)
         q = labels.qualities.take(held)
         found = evaluate(scores, q, targets[held])
@@ -104,7 +106,7 @@ def train(job: TrainJob, observer: Observer, *, force: bool = False) -> Trained:
         seconds = time.monotonic() - began
         document = {
             **card.base(job.name, job.kind, t_star, job.pair),
-            "encoder": card.encoder_entry(start.source, job.max_length, members[0].head.dim),
+            "encoder": card.encoder_entry(start.source, job.max_length, job.truncation, members[0].head.dim),
             "training": _training(job, start, labels, found, seconds),
             "metrics": {"split": "validation", **card.plain(asdict(found))},
             "score_histogram": card.histogram_entry(np.mean([one.scores for one in judged], axis=0)),

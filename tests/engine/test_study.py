@@ -191,4 +191,4 @@ def test_a_router_that_reads_no_task_is_told_none(router: Path, labels: Path):
 def test_what_is_no_router_is_told(labels: Path, tmp_path: Path):
     result = call("evaluate", tmp_path, labels)
     assert result.exit_code == 2
-    assert f"router {tmp_path}: no router.json there" in result.stderr
+    assert f"ROUTER: {tmp_path} holds no router.json" in result.stderr

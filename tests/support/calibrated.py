@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hybrid_batch.calibrations import ALL_TO_LARGE, Record, Threshold, store
-from hybrid_batch.promise import router_fingerprint
+from hybrid_batch.routers import router_fingerprint
 
 GOAL = {"max_drop_pct": 1.0, "confidence": 0.95}
 

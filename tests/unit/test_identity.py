@@ -9,7 +9,7 @@ import pytest
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.core.fingerprint import fingerprint
 from hybrid_batch.identity import identity_of, versions
-from hybrid_batch.promise import router_fingerprint
+from hybrid_batch.routers import router_fingerprint
 from hybrid_batch.spark.source import plan_input
 from tests.support.calibrated import calibrate_by
 from tests.support.jobs import job_document, load, questions, write_parquet

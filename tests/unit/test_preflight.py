@@ -175,7 +175,8 @@ def test_sizes_are_readable() -> None:
 
 def test_a_promise_takes_the_threshold_that_was_calibrated_for_it(document: dict[str, Any]) -> None:
     from hybrid_batch.calibrations import ALL_TO_LARGE, Record, Threshold, store
-    from hybrid_batch.promise import policy_of, router_fingerprint
+    from hybrid_batch.promise import policy_of
+    from hybrid_batch.routers import router_fingerprint
 
     document["policy"] = {"max_drop_pct": 1.0}
     config = parse_config(document)

@@ -1,0 +1,90 @@
+"""A text encoder: tokens, batches and a network, put together.  The network's library is the network's own affair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+import numpy as np
+
+from hybrid_batch.engines.batches import Batch, BatchShape, batches_of
+from hybrid_batch.engines.tokens import Tokens
+
+_PROBED_ROWS: Final = 5
+_PROBED_WIDTHS: Final = (4, 24, 64)
+
+
+class Network(Protocol):
+    """Token ids -> unit vectors: mean over the tokens of the last layer, at length 1."""
+
+    dim: int
+    told: str
+    """What computes, on what, in which numbers: ``torch fp32 on cpu``."""
+    shape: BatchShape
+    """The batches that suit it."""
+    pad: int
+    """The id that fills rows up."""
+
+    def pooled(self, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
+        """For each batch, ids and mask int64 ``[rows, width]`` -> float32 ``[rows, dim]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """``count`` texts as batches."""
+
+    count: int
+    batches: Sequence[Batch]
+
+
+class Encoder:
+    """Texts -> unit vectors.  A text has the same vector, to the last bit, whatever texts are beside it."""
+
+    def __init__(self, network: Network, tokens: Tokens) -> None:
+        self._network = network
+        self._tokens = tokens
+        agrees = network.shape.alone or rows_agree(network, tokens.max_length)
+        self._shape = network.shape if agrees else replace(network.shape, full=True)
+
+    @property
+    def dim(self) -> int:
+        return self._network.dim
+
+    @property
+    def told(self) -> str:
+        return self._network.told
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        """``texts`` as batches."""
+        ids = self._tokens.ids(texts)
+        return Prepared(len(texts), list(batches_of(ids, self._shape, self._tokens.max_length, self._network.pad)))
+
+    def vectors(self, prepared: Prepared) -> np.ndarray:
+        """Float32 ``[count, dim]``, rows of length 1."""
+        vectors = np.zeros((prepared.count, self.dim), dtype=np.float32)
+        pooled = self._network.pooled((batch.ids, batch.mask) for batch in prepared.batches)
+        for batch, rows in zip(prepared.batches, pooled, strict=True):
+            vectors[batch.places] = rows[: len(batch.places)]
+        return vectors
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """``texts`` -> float32 ``[len(texts), dim]``, rows of length 1."""
+        return self.vectors(self.prepare(texts))
+
+
+def rows_agree(network: Network, longest: int) -> bool:
+    """Whether a row comes out the same, to the last bit, alone and with others beside it.
+
+    Libraries choose their kernels by the shape of a batch, so this is tried out on the machine at hand.
+    """
+    for width in {min(width, longest) for width in _PROBED_WIDTHS}:
+        ids = np.arange(_PROBED_ROWS * width, dtype=np.int64).reshape(_PROBED_ROWS, width) % 97 + 1
+        mask = np.ones_like(ids)
+        mask[0, width // 2 + 1 :] = 0
+        (whole,) = network.pooled([(ids, mask)])
+        parts = list(network.pooled((ids[cut], mask[cut]) for cut in (slice(0, 1), slice(1, 3), slice(3, None))))
+        if not np.array_equal(np.concatenate(parts), whole):
+            return False
+    return True
