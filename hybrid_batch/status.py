@@ -59,10 +59,10 @@ def _scoring(ledger: Ledger, plan: Plan, routing: Routing | None) -> StageStatus
     if plan.is_labelling:
         name, total = "sample", routing.rows()[SMALL] // int(plan.identity["answers"]) if routing else None
     parts = ledger.scored_parts()
-    sizes = [split.max_rows or split.rows for split in plan.splits]
+    sizes = [split.rows for split in plan.splits]
     if total is None and not any(size is None for size in sizes):
         total = sum(size or 0 for size in sizes)
-    done = sum(split.max_rows or split.rows or 0 for split in plan.splits if split.number in parts)
+    done = sum(split.rows or 0 for split in plan.splits if split.number in parts)
     complete = len(parts) == len(plan.splits)
     return StageStatus(name, len(parts), len(plan.splits), total or 0 if complete else done, total)
 

@@ -120,9 +120,9 @@ ANSWER = "answer_number"
 
 INPUT_IDS = pa.schema(
     [
-        pa.field("id_hash", pa.binary()),  # 16 bytes
-        pa.field("split", pa.int64()),
-        pa.field("row", pa.int64()),
+        pa.field("id_hash", pa.binary()),  # 16 bytes; null in the one row that counts a piece
+        pa.field("piece", pa.int64()),  # counts from 0 over the pieces of all splits
+        pa.field("row", pa.int64()),  # counts from 0 within the piece; where id_hash is null, the rows of the piece
     ]
 )
 

@@ -61,7 +61,7 @@ def score_look(ledger: Ledger, splits: Sequence[Split], total_rows: int | None) 
 
 def _scored_rows(ledger: Ledger, splits: Sequence[Split], total_rows: int | None) -> int:
     parts = ledger.scored_parts()
-    known = [split.max_rows or split.rows for split in splits if split.number in parts]
+    known = [split.rows for split in splits if split.number in parts]
     if all(rows is not None for rows in known):
         return sum(rows or 0 for rows in known)
     return round((total_rows or 0) * len(parts) / len(splits))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 
 @dataclass(frozen=True)
@@ -12,8 +14,9 @@ class InputSpec:
     ``format`` is ``parquet``, ``jsonl`` or ``csv``.  Without an ``id_column`` a query's id is made from its place: the
     file's name below ``path``, a colon, the row's number.  Exactly one of ``prompt_column`` and ``messages_column`` is
     set.  ``keep`` are columns carried through to the results; ``task_column``, if there is one, is one of them.
-    ``limit`` takes the first rows in the order of the file names.  ``max_prompt_bytes`` is the longest query, in UTF-8
-    bytes, that is scored at all.
+    ``limit`` takes the first rows in the order of the file names.  A split is full with ``rows_per_split`` rows,
+    ``bytes_per_split`` bytes (uncompressed, of the columns that are read) or ``files_per_split`` pieces of files.
+    ``max_prompt_bytes`` is the longest query, in UTF-8 bytes, that is scored at all.
     """
 
     path: str
@@ -24,6 +27,8 @@ class InputSpec:
     keep: tuple[str, ...] = ()
     limit: int | None = None
     rows_per_split: int = 50_000
+    bytes_per_split: int = 128 << 20
+    files_per_split: int = 1_000
     max_prompt_bytes: int = 1_048_576
     task_column: str | None = None
 
@@ -31,6 +36,11 @@ class InputSpec:
     def id_columns(self) -> tuple[str, ...]:
         """The id column, if there is one."""
         return () if self.id_column is None else (self.id_column,)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read, each once."""
+        return tuple(dict.fromkeys([*self.id_columns, self.text_column, *self.keep]))
 
     @property
     def text_column(self) -> str:
@@ -41,28 +51,79 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Rows that one scoring task reads.
+class Piece:
+    """Rows of one file that are read one after the other.
 
-    ``row_groups`` is the half-open range of Parquet row groups, None for a text file read whole; ``first_row`` is
-    the number, within the file, of the first row read; ``rows`` is None where only reading tells.
+    ``first_row`` is the number, within the file, of the first row read, None until the rows before it were counted;
+    ``rows`` is how many are read, None where only reading tells.  ``row_groups`` is the half-open range of Parquet row
+    groups in which the rows stand, ``skip`` rows after its begin.  ``byte_range`` is half-open and takes the lines that
+    begin in it.  A text file read whole has neither.
     """
 
-    number: int
     url: str
-    first_row: int = 0
+    first_row: int | None = 0
     rows: int | None = None
     row_groups: tuple[int, int] | None = None
-    max_rows: int | None = None
+    skip: int = 0
+    byte_range: tuple[int, int] | None = None
+
+
+_WHOLE: Final = (0, None, None, 0, None)
+"""The fields of a :class:`Piece` behind its URL, for a file read whole."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """What one scoring task reads and commits as one part: pieces, in the order of the listing."""
+
+    number: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows are read, None where only reading tells."""
+        known = [piece.rows for piece in self.pieces if piece.rows is not None]
+        return sum(known) if len(known) == len(self.pieces) else None
 
     def to_list(self) -> list[object]:
-        """Plain JSON values; :meth:`from_list` is the inverse."""
-        return [self.number, self.url, self.first_row, self.rows, self.row_groups, self.max_rows]
+        """Plain JSON values, without what a piece leaves at its default; :meth:`from_list` is the inverse.
+
+        The folder that the files share is written once.
+        """
+        folder = _folder([piece.url for piece in self.pieces])
+        return [self.number, folder, [_short(piece, len(folder)) for piece in self.pieces]]
 
     @classmethod
     def from_list(cls, values: list) -> Split:
-        number, url, first_row, rows, groups, max_rows = values
-        return cls(number, url, first_row, rows, tuple(groups) if groups is not None else None, max_rows)
+        """Raises ``ValueError`` for a list of another form."""
+        number, folder, pieces = values
+        return cls(number, tuple(_piece(folder, piece) for piece in pieces))
+
+
+def _folder(urls: Sequence[str]) -> str:
+    """The longest beginning of all ``urls`` that ends with a slash."""
+    first, last = min(urls, default=""), max(urls, default="")
+    same = next(
+        (place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first)
+    )
+    return first[: first.rfind("/", 0, same) + 1]
+
+
+def _short(piece: Piece, folder: int) -> object:
+    fields: list[object] = [piece.first_row, piece.rows, piece.row_groups, piece.skip, piece.byte_range]
+    while fields and fields[-1] == _WHOLE[len(fields) - 1]:
+        fields.pop()
+    return [piece.url[folder:], *fields] if fields else piece.url[folder:]
+
+
+def _piece(folder: str, values: Any) -> Piece:
+    name, *fields = [values] if isinstance(values, str) else values
+    first_row, rows, groups, skip, byte_range = (*fields, *_WHOLE[len(fields) :])
+    return Piece(folder + name, first_row, rows, _pair(groups), skip, _pair(byte_range))
+
+
+def _pair(values: list | None) -> tuple[int, int] | None:
+    return None if values is None else (values[0], values[1])
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybrid_batch.core.errors import HybridBatchError, InputError, SparkError
-from hybrid_batch.core.inputs import InputSpec, Split
+from hybrid_batch.core.inputs import InputSpec, Piece, Split
 from hybrid_batch.core.layout import RunLayout
+from hybrid_batch.core.packing import located
 from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import TIERS, RoutingDecision, ScoreHistogram, Thresholds
 from hybrid_batch.spark import tasks
@@ -71,33 +73,56 @@ def _first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "no message")
 
 
-def check_ids(spark: SparkSession, splits: Sequence[Split], spec: InputSpec) -> int:
-    """Rows of the input.  Raises ``InputError`` if an id is null or stands there twice, naming the places.
+@dataclass(frozen=True)
+class CheckedInput:
+    """How many rows the input has, and its splits with the place and the number of rows of every piece."""
+
+    rows: int
+    splits: tuple[Split, ...]
+
+
+def check_ids(spark: SparkSession, splits: Sequence[Split], spec: InputSpec) -> CheckedInput:
+    """Count the rows of every piece.  Raises ``InputError`` if an id is null or stands there twice, naming the places.
 
     Text files are read whole even where ids are made from places: a broken line is found before a model is loaded.
     """
-    from pyspark.sql import functions as F  # noqa: N812
-
     if spec.id_column is None and spec.format == "parquet":
-        return sum(split.max_rows or split.rows or 0 for split in splits)
-    ids = run_units(spark, tasks.IdsTask(splits, spec), range(len(splits)), INPUT_IDS)
-    place = F.struct("split", "row")
-    groups = ids.groupBy("id_hash").agg(F.count("*").alias("n"), F.min(place).alias("a"), F.max(place).alias("b"))
-    found = collect(
-        groups.agg(
-            F.sum("n").alias("rows"),
-            F.sum((F.col("n") > 1).cast("long")).alias("doubled"),
-            F.min(F.when(F.col("n") > 1, F.struct("a", "b"))).alias("first"),
-        )
-    ).to_pylist()[0]
+        return CheckedInput(sum(split.rows or 0 for split in splits), tuple(splits))
+    found = _gathered(run_units(spark, tasks.IdsTask(splits, spec), range(len(splits)), INPUT_IDS))
+    counted = {count["piece"]: count["row"] for count in found["counts"]}
+    pieces = [piece for split in splits for piece in split.pieces]
+    checked = located(splits, [counted[number] for number in range(len(pieces))])
     if found["doubled"]:
-        first, second = found["first"]["a"], found["first"]["b"]
+        placed = [piece for split in checked for piece in split.pieces]
+        first, second = (_place(placed[place["piece"]], place["row"]) for place in found["first"].values())
         raise InputError(
             f"column {spec.id_column!r}: {found['doubled']:,} ids stand there more than once; the first: "
-            f"{splits[first['split']].url} row {first['row']} and {splits[second['split']].url} row {second['row']} "
-            "(rows count from 0)"
+            f"{first} and {second} (rows count from 0)"
         )
-    return found["rows"] or 0
+    return CheckedInput(sum(counted.values()), checked)
+
+
+def _gathered(ids: DataFrame) -> dict[str, Any]:
+    """``counts`` of the pieces, how many ids are ``doubled``, and two places of the ``first`` of them."""
+    from pyspark.sql import functions as F  # noqa: N812
+
+    place, counts = F.struct("piece", "row"), F.col("counted").isNotNull()
+    counted = F.when(F.isnull("id_hash"), F.col("piece")).alias("counted")
+    groups = ids.groupBy("id_hash", counted).agg(
+        F.count("*").alias("n"), F.min(place).alias("a"), F.max(place).alias("b")
+    )
+    is_doubled = ~counts & (F.col("n") > 1)
+    found = groups.agg(
+        F.collect_list(F.when(counts, F.col("a"))).alias("counts"),
+        F.coalesce(F.sum(is_doubled.cast("long")), F.lit(0)).alias("doubled"),
+        F.min(F.when(is_doubled, F.struct("a", "b"))).alias("first"),
+    )
+    return collect(found).to_pylist()[0]
+
+
+def _place(piece: Piece, row: int) -> str:
+    assert piece.first_row is not None
+    return f"{piece.url} row {piece.first_row + row}"
 
 
 def score(spark: SparkSession, task: tasks.ScoreTask, missing: Sequence[int]) -> None:

@@ -6,24 +6,25 @@ before Spark starts or a model is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hybrid_batch.core.errors import InputError
-from hybrid_batch.core.inputs import InputSpec, Split
-from hybrid_batch.spark.file_kinds import HEAD_BYTES, foreign_kind
+from hybrid_batch.core.inputs import InputSpec, Piece, Split
+from hybrid_batch.core.packing import Sized, Target, cut_bytes, cut_rows, limited, pack
 from hybrid_batch.spark.kept import ALLOWED, kept_type
-from hybrid_batch.spark.text_files import count_text_rows, text_columns
-from hybrid_batch.storage import ObjectInfo, basename, normalise, open_store, reading
+from hybrid_batch.spark.parquet_files import RowGroup, footer
+from hybrid_batch.spark.text_files import TextHead, count_rows, text_head
+from hybrid_batch.storage import ObjectInfo, basename, normalise, open_store
 
-__all__ = ["InputPlan", "InputSpec", "Split", "plan_input"]
-
-_THREADS = 16
-_SHOWN_COLUMNS = 40
+_THREADS: Final = 16
+_SHOWN_COLUMNS: Final = 40
+_INFLATION: Final = 5
+"""Bytes of text in a byte of gzip or zstd, assumed: only reading tells, and prose has 3 to 5."""
 
 
 @dataclass(frozen=True)
@@ -74,38 +75,29 @@ def _is_marker(url: str, folder: str) -> bool:
 
 def _plan_parquet(spec: InputSpec, files: Sequence[ObjectInfo]) -> InputPlan:
     with ThreadPoolExecutor(_THREADS) as pool:
-        footers = list(pool.map(lambda file: _footer(file.url), files))
+        footers = list(pool.map(lambda file: footer(file.url, spec.columns), files))
     kept = _kept_fields(spec, [(file.url, schema) for file, (schema, _) in zip(files, footers, strict=True)])
-    splits = tuple(_limited(_parquet_splits(spec, files, footers), spec.limit))
-    return InputPlan(tuple(files), splits, kept, sum(split.max_rows or split.rows or 0 for split in splits))
+    target = _target(spec)
+    sized = (
+        one for file, (_, groups) in zip(files, footers, strict=True) for one in _row_pieces(file.url, groups, target)
+    )
+    splits = pack(sized if spec.limit is None else limited(sized, spec.limit), target)
+    return InputPlan(tuple(files), splits, kept, sum(split.rows or 0 for split in splits))
 
 
-def _footer(url: str) -> tuple[pa.Schema, list[int]]:
-    """Schema and the number of rows of each row group."""
-    try:
-        with reading(url), open_store(url).open_input(url) as file, pq.ParquetFile(file) as parquet:
-            groups = [parquet.metadata.row_group(index).num_rows for index in range(parquet.num_row_groups)]
-            return parquet.schema_arrow, groups
-    except pa.ArrowException as error:
-        kind = _kind_of(url) or f"no Parquet, or cut short: {str(error).splitlines()[0]}"
-        raise InputError(f"{url}: input.format is parquet, but the file is {kind}") from error
+def _target(spec: InputSpec) -> Target:
+    return Target(spec.rows_per_split, spec.bytes_per_split, spec.files_per_split)
 
 
-def _kind_of(url: str) -> str | None:
-    with reading(url), open_store(url).open_input(url) as file:
-        return foreign_kind(file.read(HEAD_BYTES), "parquet")
-
-
-def _parquet_splits(
-    spec: InputSpec, files: Iterable[ObjectInfo], footers: Iterable[tuple[pa.Schema, list[int]]]
-) -> Iterator[Split]:
-    for file, (_, groups) in zip(files, footers, strict=True):
-        start, first_row, rows = 0, 0, 0
-        for index, group_rows in enumerate(groups):
-            rows += group_rows
-            if rows >= spec.rows_per_split or index == len(groups) - 1:
-                yield Split(0, file.url, first_row, rows, (start, index + 1))
-                start, first_row, rows = index + 1, first_row + rows, 0
+def _row_pieces(url: str, groups: Sequence[RowGroup], target: Target) -> Iterator[Sized]:
+    """The row groups of a file, cut where they are above the target."""
+    first_row = 0
+    for index, group in enumerate(groups):
+        whole = Piece(url, first_row, group.rows, (index, index + 1))
+        for piece in cut_rows(whole, target.parts(group.rows, group.bytes)):
+            rows = piece.rows or 0
+            yield Sized(piece, rows, group.bytes * rows // group.rows)
+        first_row += group.rows
 
 
 def _kept_fields(spec: InputSpec, schemas: Sequence[tuple[str, pa.Schema]]) -> tuple[pa.Field, ...]:
@@ -173,42 +165,35 @@ def _is_messages(kind: pa.DataType) -> bool:
 
 def _plan_text(spec: InputSpec, files: Sequence[ObjectInfo]) -> InputPlan:
     with ThreadPoolExecutor(_THREADS) as pool:
-        for file, names in zip(files, pool.map(lambda file: text_columns(file.url, spec.format), files), strict=True):
-            _require_columns(file.url, names, spec)
+        heads = list(pool.map(lambda file: text_head(file.url, spec.format), files))
+    for file, head in zip(files, heads, strict=True):
+        _require_columns(file.url, head.columns, spec)
     kept = tuple(pa.field(name, pa.string()) for name in spec.keep)
-    splits: Iterable[Split] = (Split(0, file.url) for file in files)
+    target = _target(spec)
+    sized = (one for file, head in zip(files, heads, strict=True) for one in _text_pieces(spec, file, head, target))
     if spec.limit is None:
-        return InputPlan(tuple(files), tuple(_numbered(splits)), kept, None)
-    splits = tuple(_limited(_counted(splits, spec), spec.limit))
-    return InputPlan(tuple(files), splits, kept, sum(split.max_rows or 0 for split in splits))
+        return InputPlan(tuple(files), pack(sized, target), kept, None)
+    splits = pack(limited(_counted(sized, spec.format, spec.limit), spec.limit), target)
+    return InputPlan(tuple(files), splits, kept, sum(split.rows or 0 for split in splits))
 
 
-def _counted(splits: Iterable[Split], spec: InputSpec) -> Iterator[Split]:
-    """Text splits with their number of rows, counted no further than the limit asks."""
-    assert spec.limit is not None
-    left = spec.limit
-    for split in splits:
+def _text_pieces(spec: InputSpec, file: ObjectInfo, head: TextHead, target: Target) -> Iterator[Sized]:
+    """A file of plain JSON lines, cut where it is above the target; any other file of text whole."""
+    size = file.size * (_INFLATION if head.compression else 1)
+    rows = size / head.line_bytes
+    is_cut = spec.format == "jsonl" and head.compression is None
+    pieces = list(cut_bytes(file.url, size, target.parts(rows, size) if is_cut else 1))
+    for piece in pieces:
+        yield Sized(piece, rows / len(pieces), size // len(pieces))
+
+
+def _counted(sized: Iterator[Sized], file_format: str, limit: int) -> Iterator[Sized]:
+    """Pieces of text with their rows and places, counted no further than the limit asks."""
+    left, url, first_row = limit, None, 0
+    for one in sized:
         if left <= 0:
             return
-        rows = count_text_rows(split.url, spec.format, at_most=left)
-        left -= rows
-        yield replace(split, rows=rows)
-
-
-def _limited(splits: Iterable[Split], limit: int | None) -> Iterator[Split]:
-    """The splits that hold the first ``limit`` rows, numbered; the last one is cut to fit."""
-    if limit is None:
-        yield from _numbered(splits)
-        return
-    left = limit
-    for split in _numbered(splits):
-        assert split.rows is not None
-        if left <= 0:
-            return
-        yield replace(split, max_rows=min(left, split.rows))
-        left -= split.rows
-
-
-def _numbered(splits: Iterable[Split]) -> Iterator[Split]:
-    for number, split in enumerate(splits):
-        yield replace(split, number=number)
+        rows = count_rows(one.piece, file_format, at_most=left)
+        first_row = first_row if one.piece.url == url else 0
+        yield replace(one, piece=replace(one.piece, first_row=first_row, rows=rows))
+        left, url, first_row = left - rows, one.piece.url, first_row + rows

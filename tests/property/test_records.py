@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_batch.core.fingerprint import canonical_json, fingerprint
-from hybrid_batch.core.inputs import Split
+from hybrid_batch.core.inputs import Piece, Split
 from hybrid_batch.core.layout import RunLayout, parse_part, parse_shard, shards_in
 from hybrid_batch.core.manifest import tally
 from hybrid_batch.core.plan import Plan
@@ -30,15 +30,17 @@ def _containers(inner: st.SearchStrategy) -> st.SearchStrategy:
 
 
 plain = st.recursive(leaves, _containers, max_leaves=6)
-splits = st.builds(
-    Split,
-    number=st.integers(0, 10**6),
-    url=st.text(min_size=1),
-    first_row=st.integers(0, 10**9),
+ranges = st.none() | st.tuples(st.integers(0, 99), st.integers(100, 10**9))
+pieces = st.builds(
+    Piece,
+    url=st.text(min_size=1) | st.text("a/", min_size=1),
+    first_row=st.none() | st.integers(0, 10**9),
     rows=st.none() | st.integers(0, 10**9),
-    row_groups=st.none() | st.tuples(st.integers(0, 99), st.integers(100, 200)),
-    max_rows=st.none() | st.integers(0, 10**9),
+    row_groups=ranges,
+    skip=st.just(0) | st.integers(0, 10**9),
+    byte_range=ranges,
 )
+splits = st.builds(Split, number=st.integers(0, 10**6), pieces=st.lists(pieces, max_size=4).map(tuple))
 
 
 @given(roots, shards)

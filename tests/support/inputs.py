@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hybrid_batch.core.inputs import InputSpec
+from hybrid_batch.core.inputs import InputSpec, Split
+from hybrid_batch.core.packing import located
 from hybrid_batch.spark.readers import read_ids, read_split
 from hybrid_batch.spark.source import InputPlan, plan_input
 
@@ -39,15 +41,22 @@ def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
 
 
 def read(spec: InputSpec, plan: InputPlan | None = None) -> list[dict[str, Any]]:
-    """All rows of all splits, after the ids were checked as the job does."""
+    """All rows of all splits, after the ids were checked and the rows counted as the job does."""
     plan = plan or plan_input(spec)
-    ids = [value for split in plan.splits for batch in read_ids(split, spec) for value in batch.to_pylist()]
-    batches = [batch for split in plan.splits for batch in read_split(split, spec, plan.kept)]
+    pieces = [piece for split in plan.splits for piece in split.pieces]
+    ids = [[value for batch in read_ids(piece, spec) for value in batch.to_pylist()] for piece in pieces]
+    rows = read_splits(located(plan.splits, list(map(len, ids))), spec, plan)
+    if spec.id_column is not None:
+        assert [row["query_id"] for row in rows] == [value for own in ids for value in own]
+    return rows
+
+
+def read_splits(splits: Iterable[Split], spec: InputSpec, plan: InputPlan) -> list[dict[str, Any]]:
+    """All rows of splits whose places are known."""
+    batches = [batch for split in splits for batch in read_split(split, spec, plan.kept)]
     for batch in batches:
         batch.validate(full=True)
-    rows = [row for batch in batches for row in batch.to_pylist()]
-    assert [row["query_id"] for row in rows] == ids
-    return rows
+    return [row for batch in batches for row in batch.to_pylist()]
 
 
 def column(rows: list[dict[str, Any]], name: str) -> list[Any]:

@@ -13,7 +13,7 @@ import pytest
 
 from hybrid_batch.core.errors import RunConflictError, StorageError
 from hybrid_batch.core.fingerprint import fingerprint
-from hybrid_batch.core.inputs import Split
+from hybrid_batch.core.inputs import Piece, Split
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.records import Receipt, ShardId, Usage
@@ -39,7 +39,7 @@ def a_plan(answer: int = 1, **changes) -> Plan:
         run_id="night-0123456789ab",
         fingerprint=fingerprint(identity),
         identity=identity,
-        splits=(Split(0, "/in/a.parquet", 0, 10, (0, 2)), Split(1, "/in/b.jsonl")),
+        splits=(Split(0, (Piece("/in/a.parquet", 0, 10, (0, 2)), Piece("/in/b.jsonl"))),),
         shard_rows=4,
         created_at="2026-11-23T00:00:00+00:00",
         config={"run": {"name": "night"}},

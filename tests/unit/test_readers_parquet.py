@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from hybrid_batch.core.errors import InputError
-from hybrid_batch.spark.readers import read_split
+from hybrid_batch.core.inputs import Piece, Split
 from hybrid_batch.spark.source import plan_input
 from tests.support.inputs import column, parquet_bytes, read, spec_of, write
 
@@ -23,15 +23,15 @@ def numbered(rows: int, start: int = 0) -> pa.Table:
 
 
 def test_row_groups_become_splits_of_about_the_size_asked_for(tmp_path):
-    path = write(tmp_path / "q.parquet", numbered(100), row_group_size=10)
+    path = write(tmp_path / "q.parquet", numbered(70), row_group_size=10)
     plan = plan_input(spec_of(path, rows_per_split=25))
-    assert [(split.number, split.first_row, split.rows, split.row_groups) for split in plan.splits] == [
-        (0, 0, 30, (0, 3)),
-        (1, 30, 30, (3, 6)),
-        (2, 60, 30, (6, 9)),
-        (3, 90, 10, (9, 10)),
-    ]
-    assert plan.rows == 100
+    assert plan.splits == (
+        Split(0, (Piece(str(path), 0, 20, (0, 2)),)),
+        Split(1, (Piece(str(path), 20, 20, (2, 4)),)),
+        Split(2, (Piece(str(path), 40, 20, (4, 6)),)),
+        Split(3, (Piece(str(path), 60, 10, (6, 7)),)),
+    )
+    assert plan.rows == 70
     assert plan.bytes == path.stat().st_size
 
 
@@ -74,11 +74,6 @@ def test_text_is_text_in_whatever_encoding(tmp_path, kind):
     assert column(rows, "error_kind") == [None, "null_prompt"]
 
 
-def read_without_ids(spec):
-    plan = plan_input(spec)
-    return [row for split in plan.splits for batch in read_split(split, spec, plan.kept) for row in batch.to_pylist()]
-
-
 @pytest.mark.parametrize("kind", [pa.int8(), pa.int64(), pa.uint64()], ids=str)
 def test_whole_numbers_are_ids(tmp_path, kind):
     table = pa.table({"id": pa.array([7, 120], kind), "prompt": ["x", "y"]})
@@ -88,9 +83,9 @@ def test_whole_numbers_are_ids(tmp_path, kind):
 def test_ids_are_made_from_places_where_there_is_no_column(tmp_path):
     write(tmp_path / "in" / "day" / "a.parquet", numbered(3), row_group_size=2)
     spec = spec_of(tmp_path / "in", "parquet", id_column=None, rows_per_split=1)
-    assert column(read_without_ids(spec), "query_id") == ["day/a.parquet:0", "day/a.parquet:1", "day/a.parquet:2"]
+    assert column(read(spec), "query_id") == ["day/a.parquet:0", "day/a.parquet:1", "day/a.parquet:2"]
     alone = spec_of(tmp_path / "in" / "day" / "a.parquet", id_column=None)
-    assert column(read_without_ids(alone), "query_id")[2] == "a.parquet:2"
+    assert column(read(alone), "query_id")[2] == "a.parquet:2"
 
 
 def test_chats_come_as_lists_of_structs_without_their_null_fields(tmp_path):

@@ -73,11 +73,13 @@ def test_a_run_in_the_middle_of_scoring(tmp_path):
 
 def test_rows_of_text_files_are_unknown_until_they_are_routed(tmp_path):
     ledger = a_run(tmp_path, suffix="jsonl")
-    assert status(ledger.layout.root).stages == (StageStatus("score", 0, 1, 0, None),)
+    assert status(ledger.layout.root).stages == (StageStatus("score", 0, 3, 0, None),)
     touch(ledger.layout.scored(0))
-    assert status(ledger.layout.root).stages == (StageStatus("score", 1, 1, 0, None),)
+    assert status(ledger.layout.root).stages == (StageStatus("score", 1, 3, 0, None),)
+    touch(ledger.layout.scored(1))
+    touch(ledger.layout.scored(2))
     ledger.commit_routing(a_routing())
-    assert status(ledger.layout.root).stages[0] == StageStatus("score", 1, 1, ROWS, ROWS)
+    assert status(ledger.layout.root).stages[0] == StageStatus("score", 3, 3, ROWS, ROWS)
 
 
 def test_a_run_in_the_middle_of_generation_counts_shards_rows_tokens_and_money(tmp_path):
