@@ -112,7 +112,7 @@ def test_the_sample_depends_on_ids_alone(finished, document, label, tmp_path):
     for number in range(3):
         write_jsonl(tmp_path / "parts" / f"{number}.jsonl", shuffled[number::3])
     other = {**document, "input": {**document["input"], "path": str(tmp_path / "parts")}}
-    second = rows_of(label(other, f"run.output={tmp_path / 'other'}")[0])
+    second = rows_of(label(other, "input.rows_per_split=7", f"run.output={tmp_path / 'other'}")[0])
     assert second == first
 
     smaller = rows_of(label(document, "labels.sample=10", f"run.output={tmp_path / 'smaller'}")[0])
