@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 
 from hybrid_batch.core.errors import InputError
 from hybrid_batch.core.inputs import Piece
-from hybrid_batch.spark.batches import BATCH_BYTES, BATCH_ROWS, bounded, window
+from hybrid_batch.spark.batches import BATCH_ROWS, bounded, window
 from hybrid_batch.spark.file_kinds import HEAD_BYTES, foreign_kind
 from hybrid_batch.storage import open_store, reading
 
 _DECODED_ROWS: Final = 256
-"""Rows decoded at once: a footer does not say how large rows are that a dictionary holds once for many."""
+_DECODED_BYTES: Final = 8 << 20
+"""So much is decoded at once.  The rows are limited as well as the bytes, because a footer does not say how large the
+values are that a dictionary holds once for many rows."""
 
 _BUFFER_BYTES: Final = 4 << 20
 """Of each column, so much of a row group is fetched at once, not all of it."""
@@ -88,7 +90,7 @@ def _rows_at_once(parquet: pq.ParquetFile, groups: Sequence[int], columns: Seque
     # A column that stays a dictionary brings all of it with each batch.
     dictionaries = any(pa.types.is_dictionary(parquet.schema_arrow.field(name).type) for name in columns)
     most = BATCH_ROWS if dictionaries else _DECODED_ROWS
-    return max(1, min(most, int(BATCH_BYTES / max(1, largest))))
+    return max(1, min(most, int(_DECODED_BYTES / max(1, largest))))
 
 
 def _valid(url: str, batches: Iterable[pa.RecordBatch], first_row: int) -> Iterator[pa.RecordBatch]:
