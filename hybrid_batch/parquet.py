@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROW_GROUP_ROWS: Final = 16_384
+ROW_GROUP_BYTES: Final = 32 << 20
+"""A row group is full with so many rows or so many bytes, whichever comes first."""
+
+_DIFFERENT: Final = frozenset({"query_id", "prompt", "messages", "text", "source_row", "score"})
+"""Columns whose values hardly repeat: a dictionary of them is built, and then thrown away."""
 
 
 def to_parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -17,23 +22,42 @@ def to_parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> by
     own = {key.encode(): value.encode() for key, value in (metadata or {}).items()}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, **_options(table.schema))
     return sink.getvalue()
 
 
 def batches_to_parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> tuple[bytes, int]:
     """``batches`` as zstd Parquet, and their rows; only one row group is held uncompressed."""
     sink, total = io.BytesIO(), 0
-    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(sink, schema, **_options(schema)) as writer:
         group: list[pa.RecordBatch] = []
+        rows = size = 0
         for batch in batches:
             group.append(batch)
-            total += batch.num_rows
-            if sum(held.num_rows for held in group) >= ROW_GROUP_ROWS:
+            rows, size, total = rows + batch.num_rows, size + batch.nbytes, total + batch.num_rows
+            if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_batches(group, schema=schema))
-                group = []
+                group, rows, size = [], 0, 0
         writer.write_table(pa.Table.from_batches(group, schema=schema))
     return sink.getvalue(), total
+
+
+def _options(schema: pa.Schema) -> dict[str, Any]:
+    repeating = [name for name in schema.names if name not in _DIFFERENT]
+    return {"compression": "zstd", "compression_level": 1, "use_dictionary": repeating or False}
+
+
+def read_batches(file: pa.NativeFile, most_rows: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    """The rows of ``file`` in batches of at most ``most_rows``, none larger than its row group."""
+    with pq.ParquetFile(file) as parquet:
+        for group in range(parquet.num_row_groups):
+            yield from parquet.iter_batches(most_rows, [group], list(columns) if columns else None, use_threads=False)
+
+
+def uncompressed_bytes(file: pa.NativeFile) -> int:
+    """What the columns of ``file`` come to before compression, from its footer alone."""
+    with pq.ParquetFile(file) as parquet:
+        return sum(parquet.metadata.row_group(group).total_byte_size for group in range(parquet.num_row_groups))
 
 
 def from_parquet(data: bytes) -> pa.Table:

@@ -141,6 +141,13 @@ ID_HASHES = pa.schema(
     ]
 )
 
+BLOCKS = pa.schema(
+    [
+        pa.field("partition", pa.int32()),
+        pa.field("rows", pa.binary()),  # an Arrow stream of rows with their shards, compressed
+    ]
+)
+
 KEY_SAMPLE = pa.schema(
     [
         pa.field("tier", pa.string()),
@@ -155,6 +162,10 @@ TASK_DONE = pa.schema(
         pa.field("rows", pa.int64()),
     ]
 )
+
+
+PART_DONE = TASK_DONE.append(pa.field("seconds", pa.float64()))
+"""The same of a part of the scored table, with the time that its task took."""
 
 
 def with_kept(schema: pa.Schema, kept: Iterable[pa.Field]) -> pa.Schema:

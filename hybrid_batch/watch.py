@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 
 from hybrid_batch.core.cost import Price, tier_costs, total_usd
 from hybrid_batch.core.errors import StorageError
 from hybrid_batch.core.inputs import Split
-from hybrid_batch.core.progress import Observer, Progress
+from hybrid_batch.core.progress import Observer, Parts, PartTime, Progress, is_long_awaited, skew_of
 from hybrid_batch.core.records import total_usage
 from hybrid_batch.ledger import Ledger
+from hybrid_batch.reports.progress import skew_told
+from hybrid_batch.storage import basename
 
 SHORTEST_PAUSE_S = 1.0
 PAUSE_PER_LOOK = 10
@@ -51,16 +53,57 @@ def _watch(observer: Observer, look: Look, begin: float, ended: threading.Event)
 
 def score_look(ledger: Ledger, splits: Sequence[Split], total_rows: int | None) -> Look:
     """Progress of scoring, by committed parts; parts of unknown size count with the mean."""
-    before = _scored_rows(ledger, splits, total_rows)
+    pace = Pace(ledger.scored_parts())
+    before = _scored_rows(pace.committed, splits, total_rows)
 
     def look(elapsed: float) -> Progress:
-        return Progress("score", _scored_rows(ledger, splits, total_rows), total_rows, elapsed, rows_before=before)
+        committed = ledger.scored_parts()
+        pace.saw(committed, elapsed)
+        rows = _scored_rows(committed, splits, total_rows)
+        return Progress("score", rows, total_rows, elapsed, before, parts=pace.parts(splits, elapsed))
 
     return look
 
 
-def _scored_rows(ledger: Ledger, splits: Sequence[Split], total_rows: int | None) -> int:
-    parts = ledger.scored_parts()
+class Pace:
+    """When parts were committed, as far as looks at the storage tell.  Times are seconds since the stage began."""
+
+    def __init__(self, committed: Set[int]) -> None:
+        self.committed = committed
+        self._last_commit = self._longest_gap = 0.0
+
+    def saw(self, committed: Set[int], elapsed: float) -> None:
+        """``committed`` are the parts that are there at ``elapsed``."""
+        if len(committed) > len(self.committed):
+            self._longest_gap = max(self._longest_gap, elapsed - self._last_commit)
+            self._last_commit = elapsed
+        self.committed = committed
+
+    def parts(self, splits: Sequence[Split], elapsed: float) -> Parts:
+        """The parts of ``splits``, and those that have been awaited for long."""
+        left = [split for split in splits if split.number not in self.committed]
+        waited = elapsed - self._last_commit
+        done = len(splits) - len(left)
+        if not is_long_awaited(len(left), len(splits), waited, self._longest_gap):
+            return Parts(done, len(splits))
+        return Parts(done, len(splits), tuple(map(part_name, left)), waited)
+
+
+def part_name(split: Split) -> str:
+    """The part that comes of ``split``, with its file, for a person."""
+    files = list(dict.fromkeys(piece.url for piece in split.pieces))
+    more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+    return f"part {split.number} ({basename(files[0])}{more})"
+
+
+def tell_skew(observer: Observer, splits: Sequence[Split], times: Iterable[PartTime]) -> None:
+    """Say which part of scoring took far longer than the others did, if one did."""
+    if (skew := skew_of(times)) is not None:
+        name = next(part_name(split) for split in splits if split.number == skew.slowest.part)
+        observer.note(skew_told("score", skew, name))
+
+
+def _scored_rows(parts: Set[int], splits: Sequence[Split], total_rows: int | None) -> int:
     known = [split.rows for split in splits if split.number in parts]
     if all(rows is not None for rows in known):
         return sum(rows or 0 for rows in known)

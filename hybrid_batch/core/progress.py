@@ -2,9 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from statistics import median
+from typing import Final, Protocol
+
+FEW_PARTS: Final = 0.1
+"""Share of the parts that are left when a stage is near its end; two parts are always few."""
+
+LONG_GAPS: Final = 3.0
+"""So many times the longest pause between two commits is long for the next one."""
+
+LONG_SECONDS: Final = 30.0
+"""No shorter wait is worth a word."""
+
+SKEWED: Final = 3.0
+"""So many times the median of the parts makes the slowest one a straggler."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a stage: how many are committed, and which are awaited at the end.
+
+    ``awaited`` names them while they keep the stage waiting, and is empty otherwise; ``waited_seconds`` is how long the
+    last commit was ago then.
+    """
+
+    done: int
+    total: int
+    awaited: tuple[str, ...] = ()
+    waited_seconds: float = 0.0
+
+
+def is_long_awaited(left: int, total: int, waited_seconds: float, longest_gap_seconds: float) -> bool:
+    """Whether the ``left`` parts of ``total`` hold a stage up: few, and without a commit for unusually long.
+
+    ``longest_gap_seconds`` is the longest time from one commit to the next so far, 0 before the first.
+    """
+    few = 0 < left <= max(2, FEW_PARTS * total)
+    return few and longest_gap_seconds > 0 and waited_seconds >= max(LONG_SECONDS, LONG_GAPS * longest_gap_seconds)
+
+
+@dataclass(frozen=True)
+class PartTime:
+    """What one part took in its task."""
+
+    part: int
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Skew:
+    """A stage whose slowest part took far longer than half of the parts did at most."""
+
+    slowest: PartTime
+    median_seconds: float
+
+
+def skew_of(times: Iterable[PartTime]) -> Skew | None:
+    """The skew of a stage; None where parts took about the same, or too little to matter."""
+    known = list(times)
+    if not known:
+        return None
+    slowest, usual = max(known, key=lambda time: time.seconds), median(time.seconds for time in known)
+    long = slowest.seconds - usual >= LONG_SECONDS and slowest.seconds >= SKEWED * usual
+    return Skew(slowest, usual) if long else None
 
 
 @dataclass(frozen=True)
@@ -13,7 +77,8 @@ class Progress:
 
     ``stage`` is ``score``, ``generate rejected``, ``generate small`` or ``generate large``;
     ``total_rows`` is None while it is unknown; tokens and ``usd`` cover the whole run so far
-    (``usd`` None without prices); ``rows_before`` were done before this process started (resume).
+    (``usd`` None without prices); ``rows_before`` were done before this process started (resume);
+    ``parts`` is None where nobody counts them.
     """
 
     stage: str
@@ -24,6 +89,7 @@ class Progress:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usd: Decimal | None = None
+    parts: Parts | None = None
 
     @property
     def rows_per_second(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,11 +14,12 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from hybrid_batch.core.progress import Observer, Progress
+from hybrid_batch.core.progress import Observer, Progress, Skew
 from hybrid_batch.reports import words
 
 PLAIN_EVERY_SECONDS = 10.0
 _BAR_WIDTH = 28
+_SHOWN_PARTS = 3
 
 
 @contextmanager
@@ -53,8 +54,8 @@ class StageView:
         return f"{done} rows" if total is None else f"{done} / {words.count(total)} rows"
 
     def facts(self) -> list[str]:
-        """Rates, time left and money, as far as they are known."""
-        now, facts = self.latest, []
+        """Parts, rates, time left and money, as far as they are known."""
+        now, facts = self.latest, self.parts()
         if now.rows_per_second > 0:
             facts.append(f"{now.rows_per_second:,.1f} rows/s")
         if self.tokens_per_second > 0:
@@ -62,6 +63,17 @@ class StageView:
         if now.eta_seconds is not None:
             facts.append(f"ETA {words.duration(now.eta_seconds)}")
         return facts + self.money()
+
+    def parts(self) -> list[str]:
+        parts = self.latest.parts
+        return [] if parts is None else [f"{words.count(parts.done)} / {words.count(parts.total)} parts"]
+
+    def waiting(self) -> list[str]:
+        """Which parts keep the stage from its end, and for how long."""
+        parts = self.latest.parts
+        if parts is None or not parts.awaited:
+            return []
+        return [f"waiting for {_listed(parts.awaited)}, {words.duration(parts.waited_seconds)} after the last commit"]
 
     def money(self) -> list[str]:
         return [] if self.latest.usd is None else [f"{words.usd(self.latest.usd)} USD"]
@@ -119,6 +131,7 @@ class PlainObserver(_StageObserver):
     """A line when a stage starts, about every ten seconds, and when it ends."""
 
     _said_at = 0.0
+    _said_awaited: tuple[str, ...] = ()
 
     def note(self, message: str) -> None:
         self._say(message)
@@ -129,6 +142,10 @@ class PlainObserver(_StageObserver):
 
     def _went_on(self, stage: StageView) -> None:
         now = stage.latest
+        if now.parts is not None and now.parts.awaited != self._said_awaited:
+            self._said_awaited = now.parts.awaited
+            for line in stage.waiting():
+                self._say(f"{now.stage}: {line}")
         if now.elapsed_seconds - self._said_at >= PLAIN_EVERY_SECONDS and now.done_rows != now.total_rows:
             self._said_at = now.elapsed_seconds
             self._say(f"{now.stage}: {', '.join([stage.rows(), *stage.facts()])}")
@@ -177,4 +194,16 @@ def stage_picture(stage: StageView, spinner: RenderableType) -> RenderableType:
     now, line = stage.latest, Table.grid(padding=(0, 1))
     bar = ProgressBar(total=now.total_rows or None, completed=now.done_rows, width=_BAR_WIDTH, pulse=not now.total_rows)
     line.add_row(spinner, Text(f"{now.stage:<14}", style="bold"), bar, Text(stage.rows()))
-    return Group(line, Text("  " + " · ".join(stage.facts()), style="dim"))
+    return Group(line, Text("  " + " · ".join([*stage.facts(), *stage.waiting()]), style="dim"))
+
+
+def skew_told(stage: str, skew: Skew, name: str) -> str:
+    """One line about a stage whose slowest part, called ``name``, took far longer than the others."""
+    rows, took = words.count(skew.slowest.rows), words.duration(skew.slowest.seconds)
+    usual = words.duration(skew.median_seconds)
+    return f"{stage}: {name} was the slowest, {rows} rows in {took}; half of the parts took no more than {usual}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN_PARTS])
+    return shown + (f" and {len(names) - _SHOWN_PARTS:,} more" if len(names) > _SHOWN_PARTS else "")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,12 +18,16 @@ from hybrid_batch.core.errors import HybridBatchError, InputError, SparkError
 from hybrid_batch.core.inputs import InputSpec, Piece, Split
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.packing import located
+from hybrid_batch.core.progress import PartTime
 from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import TIERS, RoutingDecision, ScoreHistogram, Thresholds
+from hybrid_batch.parquet import uncompressed_bytes
 from hybrid_batch.spark import tasks
 from hybrid_batch.spark.failures import cause_of, interruption_behind
+from hybrid_batch.stages import blocks
 from hybrid_batch.stages.route import ShardRanges, plan_ranges
-from hybrid_batch.tables import INPUT_IDS, KEY_SAMPLE, SCORE_COUNTS, SCORED, TASK_DONE, with_kept
+from hybrid_batch.storage import open_store, reading
+from hybrid_batch.tables import BLOCKS, INPUT_IDS, KEY_SAMPLE, PART_DONE, SCORE_COUNTS, SCORED, TASK_DONE, with_kept
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
 Task = Callable[[int], Iterator[pa.RecordBatch]]
 
 SAMPLE_KEYS_PER_SHARD: Final = 16
+_FOOTER_READERS: Final = 16
 FULL_SAMPLE_ROWS: Final = 200_000
 """Nights up to this size are cut into shards by all their keys, so every shard has its full size."""
 
@@ -125,9 +132,23 @@ def _place(piece: Piece, row: int) -> str:
     return f"{piece.url} row {piece.first_row + row}"
 
 
-def score(spark: SparkSession, task: tasks.ScoreTask, missing: Sequence[int]) -> None:
-    """Score the splits in ``missing`` and commit each as one part."""
-    collect(run_units(spark, task, missing, TASK_DONE))
+@dataclass(frozen=True)
+class TimedTask:
+    """``task``, with the seconds that each unit took beside what it says of it."""
+
+    task: Task
+
+    def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
+        began = time.monotonic()
+        for said in self.task(unit):
+            seconds = pa.repeat(time.monotonic() - began, said.num_rows)
+            yield pa.RecordBatch.from_arrays([*said.columns, seconds], schema=PART_DONE)
+
+
+def score(spark: SparkSession, task: tasks.ScoreTask, missing: Sequence[int]) -> list[PartTime]:
+    """Score the splits in ``missing`` and commit each as one part -> what each took."""
+    told = collect(run_units(spark, TimedTask(task), missing, PART_DONE))
+    return [PartTime(part["unit"], part["rows"], part["seconds"]) for part in told.to_pylist()]
 
 
 def count_scores(
@@ -141,7 +162,7 @@ def count_scores(
 
     counts = run_units(spark, tasks.CountScoresTask(layout, parts, groups), range(len(parts)), SCORE_COUNTS)
     sums = [F.sum(name).alias(name) for name in SCORE_COUNTS.names[1:]]
-    table = collect(counts.groupBy("micros").agg(*sums).sort("micros"))
+    table = collect(counts.groupBy("micros").agg(*sums)).sort_by("micros")
     micros, rows = np.asarray(table["micros"]), np.asarray(table["rows"])
     if groups is None:
         return ScoreHistogram(micros, rows)
@@ -175,19 +196,31 @@ def write_shards(
     shards: Sequence[ShardId],
     kept: Iterable[pa.Field],
 ) -> None:
-    """Shuffle all rows to their shards and write the ones in ``task.missing``; ``shards`` in the order of numbers."""
-    from pyspark.sql import functions as F  # noqa: N812
+    """Bring all rows to their shards and write the ones in ``task.missing``; ``shards`` in the order of numbers.
+
+    The more bytes there are, the more partitions: what one task holds does not grow with the night.
+    """
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    schema = with_kept(SCORED, [*kept, pa.field("shard", pa.int64(), nullable=False)])
-    rows = run_units(spark, task, range(len(task.parts)), schema)
-    partitions = min(len(task.missing), int(spark.conf.get("spark.sql.shuffle.partitions", "200") or 200))
-    text = F.coalesce("messages", "prompt")
-    ordered = rows.repartitionById(partitions, (F.col("shard") % partitions).cast("int")).sortWithinPartitions(
-        "shard", text, "query_id"
-    )
-    write: Any = tasks.WriteShardsTask(task.layout, shards)
-    collect(ordered.mapInArrow(write.__call__, from_arrow_schema(TASK_DONE)))
+    total = scored_bytes(task.layout, task.parts)
+    missing = len(task.missing)
+    partitions = blocks.partitions_of(total * missing // task.ranges.total, missing)
+    packed = run_units(spark, replace(task, partitions=partitions), range(len(task.parts)), BLOCKS)
+    write: Any = tasks.WriteShardsTask(task.layout, shards, with_kept(SCORED, kept))
+    brought = packed.repartitionById(partitions, "partition").select("rows")
+    collect(brought.mapInArrow(write.__call__, from_arrow_schema(TASK_DONE)))
+
+
+def scored_bytes(layout: RunLayout, parts: Sequence[int]) -> int:
+    """Bytes of the scored rows as they are in memory, nearly: from the parts' footers."""
+
+    def size(part: int) -> int:
+        url = layout.scored(part)
+        with reading(url), open_store(url).open_input(url) as file:
+            return uncompressed_bytes(file)
+
+    with ThreadPoolExecutor(_FOOTER_READERS) as pool:
+        return sum(pool.map(size, parts))
 
 
 def generate(spark: SparkSession, task: tasks.GenerateTask, missing: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, MutableSequence, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,17 +26,29 @@ from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import REJECTED, TIERS, Thresholds
 from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, EngineRecipe, Sampling, Scorer
 from hybrid_batch.ledger import Ledger
-from hybrid_batch.parquet import batches_to_parquet, from_parquet, to_parquet
+from hybrid_batch.parquet import batches_to_parquet, from_parquet, read_batches, to_parquet
 from hybrid_batch.spark import executor
 from hybrid_batch.spark.batches import BATCH_ROWS
 from hybrid_batch.spark.readers import read_ids, read_split
-from hybrid_batch.stages import generate, route
+from hybrid_batch.stages import blocks, generate, route
 from hybrid_batch.stages.score import score_batches
 from hybrid_batch.storage import open_store, reading
-from hybrid_batch.tables import DEAD_LETTERS, INPUT_IDS, KEY_SAMPLE, SCORED, SHARD, TASK_DONE, with_kept
+from hybrid_batch.tables import (
+    DEAD_LETTERS,
+    INPUT_IDS,
+    KEY_SAMPLE,
+    SCORE_COUNTS,
+    SCORED,
+    SHARD,
+    TASK_DONE,
+    with_kept,
+)
 
 SCORED_BY: Final = "hybrid_batch.scored_by"
 """Key, in a scored part's Parquet metadata, of what computed its scores."""
+
+PUTS_AT_ONCE: Final = 4
+"""Shards that one task writes at once: a store takes longer to confirm one than to make it takes."""
 
 ENGINE_RESTARTS: Final = 3
 """Engine deaths that one shard survives before its task fails and Spark runs it elsewhere."""
@@ -108,8 +121,9 @@ class CountScoresTask:
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
         columns = ["score", "error_kind", *(self.groups.columns if self.groups else ())]
-        for batch in _read_batches(self.layout.scored(self.parts[unit]), columns):
-            yield route.count_scores(batch, self.groups)
+        batches = _read_batches(self.layout.scored(self.parts[unit]), columns)
+        counts = pa.Table.from_batches((route.count_scores(batch, self.groups) for batch in batches), SCORE_COUNTS)
+        yield from route.summed(counts).to_batches()
 
 
 @dataclass(frozen=True)
@@ -131,37 +145,44 @@ class SampleKeysTask:
 
 @dataclass(frozen=True)
 class RouteTask:
-    """Reads one part -> its rows with the number of their shard in ``shard``."""
+    """Reads one part -> the rows of missing shards, packed into blocks for ``partitions`` partitions."""
 
     layout: RunLayout
     parts: Sequence[int]
     thresholds: Thresholds
     ranges: route.ShardRanges
     missing: frozenset[int]
+    partitions: int = 1
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
-        for batch in _read_batches(self.layout.scored(self.parts[unit]), None):
+        yield from blocks.pack(self._rows(self.parts[unit]), self.partitions)
+
+    def _rows(self, part: int) -> Iterator[pa.RecordBatch]:
+        wanted = np.zeros(self.ranges.total, dtype=np.bool_)
+        wanted[list(self.missing)] = True
+        for batch in _read_batches(self.layout.scored(part), None):
             numbers = route.shard_numbers(batch, self.thresholds, self.ranges)
             rows = batch.append_column(SHARD, pa.array(numbers, pa.int64()))
-            if len(self.missing) == self.ranges.total:
-                yield rows
-            else:
-                yield rows.filter(pa.array([number in self.missing for number in numbers], pa.bool_()))
+            yield rows if wanted.all() else rows.filter(pa.array(wanted[numbers]))
 
 
 @dataclass(frozen=True)
 class WriteShardsTask:
-    """Writes sorted rows, of one or more whole shards, as one object each."""
+    """Writes the shards of one partition, given as all its blocks, as one object each."""
 
     layout: RunLayout
     shards: Sequence[ShardId]
+    schema: pa.Schema
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        store = open_store(self.layout.root)
-        for number, rows in route.split_runs(batches, SHARD):
-            data = to_parquet(rows.drop_columns([SHARD]))
-            committed = store.put_if_absent(self.layout.routed(self.shards[number]), data)
-            yield done(number, committed, rows.num_rows)
+        with ThreadPoolExecutor(PUTS_AT_ONCE) as pool:
+            yield from pool.map(self._commit, blocks.unpack(batches))
+
+    def _commit(self, shard: tuple[int, pa.Table]) -> pa.RecordBatch:
+        number, rows = shard
+        data = to_parquet(rows.select(self.schema.names).cast(self.schema))
+        committed = open_store(self.layout.root).put_if_absent(self.layout.routed(self.shards[number]), data)
+        return done(number, committed, rows.num_rows)
 
 
 @dataclass(frozen=True)
@@ -257,7 +278,5 @@ async def _drive(
 
 
 def _read_batches(url: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    import pyarrow.parquet as pq
-
-    with reading(url), open_store(url).open_input(url) as file, pq.ParquetFile(file) as parquet:
-        yield from parquet.iter_batches(BATCH_ROWS, columns=list(columns) if columns else None, use_threads=False)
+    with reading(url), open_store(url).open_input(url) as file:
+        yield from read_batches(file, BATCH_ROWS, columns)

@@ -24,8 +24,11 @@ def guard(batch: pa.RecordBatch, max_prompt_bytes: int) -> pa.RecordBatch:
     """
     prompt = batch["prompt"]
     size = pc.binary_length(pc.coalesce(batch["messages"], prompt))
-    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(prompt)), 0)
+    # Looks as far as the first other character, and copies nothing.
+    blank = pc.or_(pc.utf8_is_space(prompt), pc.equal(pc.binary_length(prompt), 0))
     too_large = pc.greater(size, max_prompt_bytes)
+    if not (prompt.null_count or pc.any(blank).as_py() or pc.any(too_large).as_py()):
+        return batch
     kind = pc.case_when(
         pc.make_struct(pc.is_valid(batch["error_kind"]), pc.is_null(prompt), blank, too_large),
         batch["error_kind"],

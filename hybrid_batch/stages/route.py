@@ -47,19 +47,16 @@ def score_keys(rows: pa.RecordBatch | pa.Table) -> np.ndarray:
 
 def request_text(rows: pa.RecordBatch | pa.Table) -> pa.Array:
     """The text that decides the order: the chat as JSON, else the prompt, else the empty string."""
+    if rows["messages"].null_count == rows.num_rows and not rows["prompt"].null_count:
+        return rows["prompt"]
     return pc.coalesce(rows["messages"], rows["prompt"], pa.scalar("", pa.string()))
 
 
 def sort_keys(rows: pa.RecordBatch) -> pa.Array:
     """Unique ordered keys, string ``[n]``: the text's beginning, then hashes of the whole text and of the id."""
     text = request_text(rows)
-    text_hashes = pa.array([xxhash.xxh64_hexdigest(value.encode()) for value in text.to_pylist()], pa.string())
-    id_hashes = pa.array(
-        [xxhash.xxh64_hexdigest(value.encode()) for value in rows["query_id"].to_pylist()], pa.string()
-    )
-    return pc.binary_join_element_wise(
-        pc.utf8_slice_codeunits(text, 0, KEY_PREFIX_CHARACTERS), text_hashes, id_hashes, "\x00"
-    )
+    hashes = (pa.array(map(xxhash.xxh64_hexdigest, _utf8(values)), pa.string()) for values in (text, rows["query_id"]))
+    return pc.binary_join_element_wise(pc.utf8_slice_codeunits(text, 0, KEY_PREFIX_CHARACTERS), *hashes, "\x00")
 
 
 def sampled(rows: pa.RecordBatch, rate: float) -> pa.RecordBatch:
@@ -67,8 +64,16 @@ def sampled(rows: pa.RecordBatch, rate: float) -> pa.RecordBatch:
     if rate >= 1:
         return rows
     limit = int(rate * 2**64)
-    hashes = (xxhash.xxh64_intdigest(value.encode(), seed=1) for value in rows["query_id"].to_pylist())
-    return rows.filter(pa.array([value < limit for value in hashes], pa.bool_()))
+    chosen = [xxhash.xxh64_intdigest(value, seed=1) < limit for value in _utf8(rows["query_id"])]
+    return rows.filter(pa.array(chosen, pa.bool_()))
+
+
+def _utf8(values: pa.StringArray) -> Iterator[memoryview]:
+    """The bytes of each text where they lie; none of ``values`` is null."""
+    _, offsets, data = values.buffers()
+    places = np.frombuffer(offsets, dtype=np.int32)[values.offset : values.offset + len(values) + 1].tolist()
+    text = memoryview(data or b"")
+    return (text[start:stop] for start, stop in pairwise(places))
 
 
 def plan_ranges(keys: Sequence[str], rows: int, shard_rows: int) -> list[str]:
@@ -102,6 +107,12 @@ def count_scores(rows: pa.RecordBatch, groups: Thresholds | None) -> pa.RecordBa
         marked = (tiers == TIERS.index(SMALL), (places < 0) & (tiers != TIERS.index(REJECTED)))
         further = [pa.array(np.bincount(steps[chosen], minlength=len(micros)), pa.int64()) for chosen in marked]
     return pa.RecordBatch.from_arrays([pa.array(micros), pa.array(counts, pa.int64()), *further], schema=SCORE_COUNTS)
+
+
+def summed(counts: pa.Table) -> pa.Table:
+    """``SCORE_COUNTS`` of several batches as one: each score once."""
+    sums = counts.group_by("micros").aggregate([(name, "sum") for name in SCORE_COUNTS.names[1:]])
+    return sums.rename_columns([name.removesuffix("_sum") for name in sums.column_names]).select(SCORE_COUNTS.names)
 
 
 def shard_numbers(rows: pa.RecordBatch, thresholds: Thresholds, ranges: ShardRanges) -> np.ndarray:

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
-from hybrid_batch.core.progress import Progress
+from hybrid_batch.core.progress import Parts, Progress
 from hybrid_batch.reports.progress import LiveObserver, PlainObserver, StageView, stage_picture, watching
 
 
@@ -64,6 +64,34 @@ def test_rates_count_only_what_this_process_did() -> None:
     later = Progress("generate small", 60, 100, 10.0, 40, 0, 1500)
     assert StageView(first, later).facts() == ["2.0 rows/s", "50 tokens/s", "ETA 0:20"]
     assert StageView(first, first).facts() == []
+
+
+def waiting(seconds: float, *parts: str) -> Progress:
+    return Progress("score", 90, 100, seconds, parts=Parts(9, 10, parts, 40.0 if parts else 0.0))
+
+
+def test_parts_are_told_and_each_wait_for_some_once() -> None:
+    screen, file = console()
+    names = [f"part {number} (x.parquet)" for number in range(5)]
+    with watching(screen) as observer:
+        for look in (waiting(0.0), waiting(1.0, *names), waiting(2.0, *names), waiting(12.0, *names), waiting(13.0)):
+            observer.progress(look)
+        observer.progress(waiting(14.0, names[4]))
+    assert file.getvalue().splitlines() == [
+        "score: 90 / 100 rows",
+        "score: waiting for part 0 (x.parquet), part 1 (x.parquet), part 2 (x.parquet) and 2 more, "
+        "0:40 after the last commit",
+        "score: 90 / 100 rows, 9 / 10 parts, 7.5 rows/s, ETA 0:01",
+        "score: waiting for part 4 (x.parquet), 0:40 after the last commit",
+        "score: 90 / 100 rows in 0:14",
+    ]
+
+
+def test_the_picture_says_which_part_is_awaited() -> None:
+    screen, file = console()
+    screen.print(stage_picture(StageView(waiting(0.0), waiting(100.0, "part 4 (x.parquet)")), "x"))
+    told = " ".join(file.getvalue().split())
+    assert "9 / 10 parts · 0.9 rows/s · ETA 0:11 · waiting for part 4 (x.parquet), 0:40 after the last commit" in told
 
 
 def test_the_live_display_leaves_a_line_per_stage() -> None:
