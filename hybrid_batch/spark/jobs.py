@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,9 +34,13 @@ if TYPE_CHECKING:
 Task = Callable[[int], Iterator[pa.RecordBatch]]
 
 SAMPLE_KEYS_PER_SHARD: Final = 16
-_FOOTER_READERS: Final = 16
+MOST_SAMPLE_KEYS: Final = 800_000
+"""What the driver holds of the largest night, some 250 MB; its shards differ more in size then."""
+
 FULL_SAMPLE_ROWS: Final = 200_000
 """Nights up to this size are cut into shards by all their keys, so every shard has its full size."""
+
+_FOOTER_READERS: Final = 16
 
 
 def run_units(spark: SparkSession, task: Task, units: Sequence[int], schema: pa.Schema) -> DataFrame:
@@ -176,16 +179,15 @@ def place_shards(
     rows = dict(zip(TIERS, (decision.small, decision.large, decision.rejected), strict=True))
     total = sum(rows.values())
     shards = sum(-(-count // shard_rows) for count in rows.values())
-    rate = 1.0 if total <= FULL_SAMPLE_ROWS else min(1.0, SAMPLE_KEYS_PER_SHARD * shards / total)
+    wanted = min(SAMPLE_KEYS_PER_SHARD * shards, MOST_SAMPLE_KEYS)
+    rate = 1.0 if total <= FULL_SAMPLE_ROWS else min(1.0, wanted / total)
     task = tasks.SampleKeysTask(layout, parts, decision.thresholds, rate)
     sample = collect(run_units(spark, task, range(len(parts)), KEY_SAMPLE))
-    keys: defaultdict[str, list[str]] = defaultdict(list)
-    for tier, key in zip(sample["tier"].to_pylist(), sample["key"].to_pylist(), strict=True):
-        keys[tier].append(key)
+    keys = {tier: sample.filter(pc.equal(sample["tier"], tier))["key"] for tier in TIERS}
     return ShardRanges({tier: _ranges(keys[tier], rows[tier], shard_rows) for tier in TIERS})
 
 
-def _ranges(keys: Sequence[str], rows: int, shard_rows: int) -> list[str]:
+def _ranges(keys: pa.ChunkedArray, rows: int, shard_rows: int) -> list[str]:
     # A tier so small that the sample missed it is one shard, which takes every key.
     return plan_ranges(keys, rows, shard_rows) or ([""] if rows else [])
 

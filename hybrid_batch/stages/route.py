@@ -76,7 +76,7 @@ def _utf8(values: pa.StringArray) -> Iterator[memoryview]:
     return (text[start:stop] for start, stop in pairwise(places))
 
 
-def plan_ranges(keys: Sequence[str], rows: int, shard_rows: int) -> list[str]:
+def plan_ranges(keys: Sequence[str] | pa.ChunkedArray, rows: int, shard_rows: int) -> list[str]:
     """First keys of the shards of a tier with ``rows`` rows, from a sample of its keys.
 
     With all keys given, shards have at most ``shard_rows`` rows and differ by one at most; with a sample their sizes
@@ -85,9 +85,12 @@ def plan_ranges(keys: Sequence[str], rows: int, shard_rows: int) -> list[str]:
     """
     if not rows:
         return []
-    ordered = sorted(keys)
-    shards = min(-(-rows // shard_rows), len(ordered))
-    return [ordered[index * len(ordered) // shards] for index in range(shards)]
+    known = keys if isinstance(keys, pa.ChunkedArray) else pa.array(keys, pa.string())
+    order = pc.sort_indices(known)
+    shards = min(-(-rows // shard_rows), len(order))
+    places = [index * len(order) // shards for index in range(shards)]
+    first: list[str] = known.take(order.take(pa.array(places, pa.int64()))).to_pylist()
+    return first
 
 
 def tier_indices(rows: pa.RecordBatch, thresholds: Thresholds) -> np.ndarray:
