@@ -10,7 +10,7 @@ TORCH_CPU_WHEELS := https://download.pytorch.org/whl/cpu
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format chaos s3-start s3-stop golden lock clean tools bench-routing
+.PHONY: help setup demo test test-fast check format chaos s3-start s3-stop golden lock clean tools bench-routing bench-plumbing
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ s3-stop: setup ## stop that gateway and remove its data
 
 bench-routing: setup ## routers on real data beside simple ones, and promises beside the paper's (about 30 minutes)
 	@$(BIN)/python -m benchmarks.routing
+
+bench-plumbing: setup ## score and route of one and four million queries with a router that costs nothing (about 10 minutes)
+	@$(BIN)/python -m benchmarks.plumbing
 
 lock: setup ## resolve requirements/*.in anew
 	@$(PIP) install -qq uv
