@@ -12,6 +12,8 @@ from hybrid_batch.engines.batches import Batch, BatchShape, batches_of
 from hybrid_batch.engines.tokens import Tokens
 
 _PROBED_ROWS: Final = 5
+_PROBED_IDS: Final = 11
+"""Every vocabulary has as many."""
 _PROBED_WIDTHS: Final = (4, 24, 64)
 
 
@@ -80,7 +82,7 @@ def rows_agree(network: Network, longest: int) -> bool:
     Libraries choose their kernels by the shape of a batch, so this is tried out on the machine at hand.
     """
     for width in {min(width, longest) for width in _PROBED_WIDTHS}:
-        ids = np.arange(_PROBED_ROWS * width, dtype=np.int64).reshape(_PROBED_ROWS, width) % 97 + 1
+        ids = np.arange(_PROBED_ROWS * width, dtype=np.int64).reshape(_PROBED_ROWS, width) % _PROBED_IDS
         mask = np.ones_like(ids)
         mask[0, width // 2 + 1 :] = 0
         (whole,) = network.pooled([(ids, mask)])

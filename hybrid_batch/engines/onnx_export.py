@@ -16,6 +16,8 @@ PACKAGES: Final = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 """What an export needs, and what its record gives the versions of."""
 
 _TRACED_SHAPE: Final = (2, 16)
+_TRACED_IDS: Final = 11
+"""Every vocabulary has as many."""
 
 
 def export_graph(encoder: Path, target: Path, numbers: str) -> None:
@@ -48,7 +50,7 @@ def _trace(model: Any, target: Path) -> None:
         def forward(self, ids: Any, mask: Any) -> Any:
             return pooled(self.model, ids, mask)
 
-    ids = torch.arange(_TRACED_SHAPE[0] * _TRACED_SHAPE[1]).reshape(_TRACED_SHAPE) + 1
+    ids = torch.arange(_TRACED_SHAPE[0] * _TRACED_SHAPE[1]).reshape(_TRACED_SHAPE) % _TRACED_IDS
     mask = torch.ones_like(ids)
     mask[1, _TRACED_SHAPE[1] // 2 :] = 0
     free = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")}
