@@ -92,15 +92,14 @@ def located(splits: Iterable[Split], counts: Sequence[int]) -> tuple[Split, ...]
     piece before it ends; pieces of Parquet know their first row from the plan and keep it.
     """
     left = iter(counts)
-    url, row = None, 0
+    row = 0
     found = []
     for split in splits:
         pieces = []
         for piece in split.pieces:
             count = next(left)
-            row = row if piece.url == url else 0
             first_row = row if piece.first_row is None else piece.first_row
-            url, row = piece.url, first_row + count
+            row = first_row + count
             pieces.append(replace(piece, first_row=first_row, rows=count))
         found.append(replace(split, pieces=tuple(pieces)))
     return tuple(found)

@@ -22,6 +22,9 @@ from hybrid_batch.spark.queries import QUERY_COLUMNS, Row, chat_row, is_text, pr
 from hybrid_batch.spark.text_streams import MAX_LINE_BYTES, newlines_before, opened, opened_at, too_long
 
 _HEADER_LINES: Final = 100
+_HEADER_BYTES: Final = 8 << 20
+"""So many lines, or lines of so many bytes, tell which keys a file has."""
+
 _BLOCK_BYTES: Final = 1 << 20
 
 
@@ -93,8 +96,13 @@ class Lines:
 def jsonl_columns(url: str, stream: io.BufferedReader) -> list[str] | None:
     """The keys that the first JSON lines of an opened file have between them; None if all lines are blank."""
     lines = Lines(url)
-    rows = [_object(lines, number, text) for number, text in islice(lines.read(stream), _HEADER_LINES)]
-    return list(dict.fromkeys(name for row in rows for name in row)) if rows else None
+    names: dict[str, None] | None = None
+    read = 0
+    for number, text in islice(lines.read(stream), _HEADER_LINES):
+        names = (names or {}) | dict.fromkeys(_object(lines, number, text))
+        if (read := read + len(text)) >= _HEADER_BYTES:
+            break
+    return None if names is None else list(names)
 
 
 def count_jsonl(piece: Piece, at_most: int | None = None) -> int:

@@ -20,7 +20,7 @@ _DECODED_BYTES: Final = 8 << 20
 """So much is decoded at once.  The rows are limited as well as the bytes, because a footer does not say how large the
 values are that a dictionary holds once for many rows."""
 
-_BUFFER_BYTES: Final = 4 << 20
+_BUFFER_BYTES: Final = 8 << 20
 """Of each column, so much of a row group is fetched at once, not all of it."""
 
 
@@ -63,7 +63,7 @@ def read_parquet(piece: Piece, columns: Sequence[str]) -> Iterator[pa.RecordBatc
     """The columns of a piece, batch by batch, each batch checked for values that are what their types promise:
     Parquet does not check that text is UTF-8.
 
-    Rows of the row groups that stand before the piece are decoded and dropped.
+    Rows of the row groups that stand before the piece are fetched, decoded and dropped.
     """
     assert piece.first_row is not None
     assert piece.row_groups is not None

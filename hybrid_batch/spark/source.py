@@ -24,7 +24,7 @@ from hybrid_batch.storage import ObjectInfo, basename, normalise, open_store
 _THREADS: Final = 16
 _SHOWN_COLUMNS: Final = 40
 _INFLATION: Final = 5
-"""Bytes of text in a byte of gzip or zstd, assumed: only reading tells, and prose has 3 to 5."""
+"""Bytes of text in a byte of gzip or zstd, assumed: only reading tells, and questions have 3 to 4."""
 
 
 @dataclass(frozen=True)

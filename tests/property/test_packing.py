@@ -71,7 +71,12 @@ def test_a_cut_file_has_the_rows_and_places_of_the_whole_one(tmp_path_factory, v
         assert [row["source_row"] for row in whole] == list(range(len(values)))
 
 
-@given(rows.filter(bool), st.integers(0, 11), st.sampled_from(["{", "[]", '{"id": []}']), st.sets(st.integers(0, 400)))
+@given(
+    rows.filter(bool),
+    st.integers(0, 11),
+    st.sampled_from(["{", "[]", '{"id": []}', '\ufeff{"id": 1}']),
+    st.sets(st.integers(0, 400)),
+)
 def test_a_broken_line_is_told_by_the_same_message_wherever_the_file_is_cut(tmp_path_factory, values, at, bad, cuts):
     lines = [as_line(number, value, "\n") for number, value in enumerate(values)]
     lines.insert(at, f"{bad}\n")
