@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.util import PythonEvalType
 
 from hybrid_batch.core.errors import ConfigError, InputError
+from hybrid_batch.core.inputs import InputSpec
 from hybrid_batch.core.routing import GRID, to_micros
+from hybrid_batch.engines.base import Backend
 from hybrid_batch.engines.head import MixtureHead, save_head
 from hybrid_batch.engines.router import load_router
 from hybrid_batch.engines.router_card import CARD, HEAD, file_record
@@ -332,20 +337,25 @@ def test_a_column_that_is_no_text_is_refused_by_the_analysis(spark, tiny_router)
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("columns", "message"),
     [
-        ("router_score(id)", "router_score: the prompt must be text, got int64"),
-        ("router_score(CAST(prompt AS BINARY))", "router_score: the prompt must be text, got binary"),
-        ("router_score(prompt, id)", "router_score: the task must be text, got int64"),
-        ("router_score(prompt, prompt, prompt)", "router_score: got 3 columns, allowed are a prompt and a task"),
+        (pd.Series([1, 2]), "router_score: the prompt must be text, got int64"),
+        (pd.Series([b"a", None]), "router_score: the prompt must be text, got binary"),
+        (pd.Series(["a", 1]), "router_score: the prompt must be text: "),
+        ((pd.Series(["a"]), pd.Series([7])), "router_score: the task must be text, got int64"),
+        ((pd.Series(["a"]),) * 3, "router_score: got 3 columns, allowed are a prompt and a task"),
     ],
 )
-def test_what_sql_may_hand_over_by_mistake_is_named(spark, tiny_router, call, message):
+def test_what_sql_may_hand_over_by_mistake_is_named(tiny_router, columns, message):
+    with pytest.raises(InputError) as raised:
+        list(router_score(str(tiny_router)).func(iter([columns])))
+    assert str(raised.value).startswith(message)
+
+
+def test_an_error_in_a_worker_reaches_the_user(spark, tiny_router):
     spark.udf.register("router_score", router_score(str(tiny_router)))
-    frame(spark, ["a"]).createOrReplaceTempView("asked")
-    with pytest.raises(PySparkException) as raised:
-        spark.sql(f"SELECT {call} FROM asked").collect()
-    assert f"{InputError.__name__}: {message}" in str(raised.value)
+    with pytest.raises(PySparkException, match="InputError: router_score: the prompt must be text, got int64"):
+        spark.sql("SELECT router_score(id) FROM range(1)").collect()
 
 
 @pytest.mark.parametrize("make", [router_score, router_score_arrow])
@@ -378,10 +388,49 @@ def test_arguments_that_are_not_allowed_are_named(tiny_router, arguments, messag
     assert str(raised.value).startswith(message)
 
 
-def test_a_router_that_changes_after_the_function_was_made_is_not_used(spark, tmp_path):
+def test_a_router_that_changes_after_the_function_was_made_is_not_used(tmp_path):
     folder = make_tiny_router(tmp_path / "router")
     score = router_score(str(folder))
     card = json.loads((folder / CARD).read_text())
     (folder / CARD).write_text(json.dumps(card | {"name": "another"}))
-    with pytest.raises(PySparkException, match=f"ConfigError: .*{folder}"):
-        frame(spark, ["a"]).select(score("prompt")).collect()
+    with pytest.raises(ConfigError, match=str(folder)):
+        list(score.func(iter([pd.Series(["a"])])))
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "scoring.md"
+
+
+def test_the_examples_of_the_document_run(spark, task_router, tmp_path):
+    topics = ["code", "7", "weather"]
+    asked = pa.table({"prompt": TEXTS[:3], "topic": topics})
+    (tmp_path / "questions").mkdir()
+    pq.write_table(asked, tmp_path / "questions" / "part.parquet")
+    names: dict[str, Any] = {"spark": spark}
+    for block in re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL):
+        code = block.replace("s3://my-bucket/routers/current", str(task_router)).replace("/data/", f"{tmp_path}/")
+        exec(compile(code, str(DOCUMENT), "exec"), names)
+    unknown, told = direct(task_router, TEXTS[:3]), direct(task_router, TEXTS[:3], topics)
+
+    def pairs(frame: Any, column: str = "score") -> list[tuple[str, float]]:
+        return sorted((row["topic"], row[column]) for row in frame.collect())
+
+    assert pairs(names["scored"]) == sorted(zip(topics, unknown, strict=True))
+    assert pairs(names["with_tasks"]) == pairs(names["batches"], "p_small") == sorted(zip(topics, told, strict=True))
+    assert pairs(names["by_topic"], "mean_score") == sorted(zip(topics, unknown, strict=True))
+    assert names["batches"].columns == ["prompt", "topic", "p_small"]
+    assert names["scored_batch"].schema.names == ["prompt", "score"]
+    written = spark.read.parquet(str(tmp_path / "scored")).collect()
+    assert len(written) == 3
+    assert all(row.tier == ("small" if row.score >= 0.62 else "large") for row in written)
+
+
+def test_the_document_names_every_argument_and_its_default():
+    table = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", DOCUMENT.read_text(), re.MULTILINE))
+    arguments = inspect.signature(router_score).parameters
+    backends = re.search(r"^\| `backend` \|.*\|(.*)\|$", DOCUMENT.read_text(), re.MULTILINE)
+
+    assert list(table) == list(arguments)
+    assert table["max_prompt_bytes"] == str(arguments["max_prompt_bytes"].default) == str(InputSpec.max_prompt_bytes)
+    assert table["backend"].strip("`") == arguments["backend"].default
+    assert backends is not None
+    assert tuple(re.findall(r"`([^`]+)`", backends[1])) == get_args(Backend)
