@@ -68,7 +68,7 @@ class Piece:
     byte_range: tuple[int, int] | None = None
 
 
-_WHOLE: Final = (0, None, None, 0, None)
+_WHOLE: Final[tuple[Any, ...]] = (0, None, None, 0, None)
 """The fields of a :class:`Piece` behind its URL, for a file read whole."""
 
 
@@ -117,7 +117,7 @@ def _short(piece: Piece, folder: int) -> object:
 
 
 def _piece(folder: str, values: Any) -> Piece:
-    name, *fields = [values] if isinstance(values, str) else values
+    name, *fields = (values,) if isinstance(values, str) else tuple(values)
     first_row, rows, groups, skip, byte_range = (*fields, *_WHOLE[len(fields) :])
     return Piece(folder + name, first_row, rows, _pair(groups), skip, _pair(byte_range))
 
