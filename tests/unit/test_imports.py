@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import hybrid_batch
+import hybrid_batch.spark
 
 PACKAGE = Path(hybrid_batch.__file__).parent
 CORE = sorted(f"hybrid_batch.core.{path.stem}" for path in (PACKAGE / "core").glob("[a-z]*.py"))
@@ -52,8 +52,22 @@ def test_core_without_routing_does_not_even_need_numpy():
         ("hybrid_batch.pipeline",),
         ("hybrid_batch.cli",),
         ("hybrid_batch.stages.score", "hybrid_batch.stages.generate", "hybrid_batch.stages.route"),
-        ("hybrid_batch.spark.jobs", "hybrid_batch.spark.tasks", "hybrid_batch.spark.executor"),
+        ("hybrid_batch.spark", "hybrid_batch.spark.jobs", "hybrid_batch.spark.tasks", "hybrid_batch.spark.executor"),
+        ("hybrid_batch.spark.gpus",),
     ],
 )
 def test_no_model_library_and_no_spark_is_loaded_before_it_is_needed(names):
     assert modules_after(*names) & (HEAVY | {"pyspark", "py4j"}) == set()
+
+
+def test_the_functions_for_spark_code_are_loaded_when_they_are_asked_for():
+    assert "pandas" not in modules_after("hybrid_batch.spark")
+    code = (
+        "import hybrid_batch.spark.scoring as module\n"
+        "from hybrid_batch.spark import router_score, router_score_arrow\n"
+        "print(router_score is module.router_score, router_score_arrow is module.router_score_arrow)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
+    with pytest.raises(AttributeError, match=r"module 'hybrid_batch\.spark' has no attribute 'router_scores'"):
+        _ = hybrid_batch.spark.router_scores
