@@ -107,7 +107,7 @@ def _measured(network: TorchNetwork, size: Size, tokens: int, count: int, rounds
 def _bare(network: TorchNetwork, tokens: int, count: int) -> Callable[[], None]:
     """The forward pass alone, on ids that lie on the device already, in the batches that the scorer makes."""
     rows = network.shape.rows(tokens)
-    ids = torch.randint(2, WORDS, (rows, tokens), device=network._device)
+    ids = torch.randint(2, WORDS, (rows, tokens), device=network.device)
     mask = torch.ones_like(ids)
 
     def run() -> None:
@@ -185,7 +185,7 @@ def _scorer(encoder: Encoder, dim: int, tokens: int) -> RouterScorer:
     random = np.random.default_rng(0)
     head = MixtureHead(*(random.normal(size=shape) for shape in ((8, dim), 8, (8, dim), 8)))
     member = Member("head.safetensors", "encoder", False)
-    card = RouterCard("bench", "det", dim, tokens, "head", (member,), (), {}, {}, "")
+    card = RouterCard("bench", "det", dim, tokens, "head", 1, (member,), (), {}, {}, "")
     return RouterScorer(card, {"encoder": encoder}, [(member, head)], remember=0)
 
 

@@ -67,7 +67,7 @@ class Stage:
         shutil.rmtree(layout.root, ignore_errors=True)
         recipe = router_recipe(str(self.router), backend)
         # A worker must not remember the scores of the turn before.
-        scorer = partial(executor.router, type(recipe)(**{**vars(recipe), "remember": 0}))
+        scorer = partial(executor.scorer, type(recipe)(**{**vars(recipe), "remember": 0}))
         task = tasks.ScoreTask(layout=layout, splits=plan.splits, spec=spec, kept=(), scorer=scorer)
         began = time.perf_counter()
         jobs.score(self.spark, task, range(len(plan.splits)))

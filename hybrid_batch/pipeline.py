@@ -136,7 +136,7 @@ def _score(spark: SparkSession, job: Job) -> Sequence[int]:
             splits=checked.splits,
             spec=job.config.input.to_spec(),
             kept=job.source.kept,
-            scorer=partial(executor.router, router_recipe(job.config.router.path, job.config.router.backend)),
+            scorer=partial(executor.scorer, router_recipe(job.config.router.path, job.config.router.backend)),
         )
         with watch.watched(job.observer, watch.score_look(job.ledger, checked.splits, checked.rows)):
             jobs.score(spark, task, missing)

@@ -62,6 +62,7 @@ def _job(asked: TrainConfig) -> TrainJob:
         use_tasks=asked.labels.use_tasks,
         max_length=asked.encoder.max_length,
         truncation=asked.encoder.truncation,
+        models_per_gpu=asked.encoder.models_per_gpu,
         recipe=Recipe(asked.head.members, asked.head.clusters, asked.head.seed, asked.head.surface),
         pair=None if asked.pair is None else asked.pair.model_dump(),
         init_from=asked.init_from,

@@ -53,6 +53,7 @@ class EncoderSection(Section):
     )
     max_length: Annotated[PositiveInt, Field(description=f"{POSITIVE_INT} (tokens)")] = 256
     truncation: Annotated[Truncation, Field(description=f"one of {', '.join(TRUNCATIONS)}")] = "head"
+    models_per_gpu: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 1
 
 
 class HeadSection(Section):

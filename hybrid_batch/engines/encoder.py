@@ -21,6 +21,8 @@ class Network(Protocol):
     """Token ids -> unit vectors: mean over the tokens of the last layer, at length 1."""
 
     dim: int
+    device: str
+    """``cpu``, or as torch names it: ``cuda:0``."""
     told: str
     """What computes, on what, in which numbers: ``torch fp32 on cpu``."""
     shape: BatchShape
@@ -53,6 +55,10 @@ class Encoder:
     @property
     def dim(self) -> int:
         return self._network.dim
+
+    @property
+    def device(self) -> str:
+        return self._network.device
 
     @property
     def told(self) -> str:

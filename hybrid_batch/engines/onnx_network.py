@@ -50,6 +50,7 @@ class OnnxNetwork:
             raise ConfigError(f"{file}: takes {sorted(names)} and gives {sorted(outputs)}; export the router again")
         self.dim = int(outputs[OUTPUT][1])
         self.pad = pad
+        self.device = "cpu"
         self.told = f"onnx {numbers} on cpu"
         self.shape = _SHAPE
 

@@ -62,6 +62,11 @@ class RouterScorer:
         self.remark = ""
 
     @property
+    def device(self) -> str:
+        """Where it computes: ``cpu``, or as torch names it."""
+        return next(iter(self._encoders.values())).device
+
+    @property
     def told(self) -> str:
         """What computes the scores: ``torch fp32 on cpu``; with the ``remark`` of whoever loaded it."""
         told = next(iter(self._encoders.values())).told

@@ -61,8 +61,8 @@ class RouterCard:
 
     ``document`` is all of router.json; ``fingerprint`` (SHA-256) names the whole artefact, because the card holds the
     hash of every other file.  ``dim`` is the encoders' width, ``max_length`` the number of tokens they read of a query,
-    and ``truncation`` says which ones of a longer query.  ``tasks`` are the tasks it was trained with, empty where
-    there were none.
+    and ``truncation`` says which ones of a longer query.  ``models_per_gpu`` workers may use one GPU at once.
+    ``tasks`` are the tasks it was trained with, empty where there were none.
     """
 
     name: str
@@ -70,6 +70,7 @@ class RouterCard:
     dim: int
     max_length: int
     truncation: Truncation
+    models_per_gpu: int
     members: tuple[Member, ...]
     tasks: tuple[str, ...]
     files: Mapping[str, FileRecord]
@@ -124,6 +125,7 @@ def _parse(content: bytes, where: str) -> RouterCard:
         dim=_positive(document, where, "encoder.dim"),
         max_length=_positive(document, where, "encoder.max_length"),
         truncation=_truncation(document, where),
+        models_per_gpu=_positive(document, where, "encoder.models_per_gpu", 1),
         members=_members(document, where, files),
         tasks=_tasks(document, where),
         files=files,
@@ -218,8 +220,8 @@ def _typed(document: dict[str, Any], where: str, dotted: str, kind: type) -> Any
     return found
 
 
-def _positive(document: dict[str, Any], where: str, dotted: str) -> int:
-    found = _value(document, dotted)
+def _positive(document: dict[str, Any], where: str, dotted: str, default: int | None = None) -> int:
+    found = default if (value := _value(document, dotted)) is None else value
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise ConfigError(f"{where}: {dotted} is {found!r}, expected a whole number of at least 1")
     return found

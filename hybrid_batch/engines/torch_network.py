@@ -25,7 +25,7 @@ class TorchNetwork:
 
     def __init__(self, model: Any, device: str, numbers: Numbers) -> None:
         self._model = model
-        self._device = device
+        self.device = device
         self.dim = int(model.config.hidden_size)
         self.pad = int(model.config.pad_token_id or 0)
         self.told = f"torch {numbers} on {device}"
@@ -35,7 +35,7 @@ class TorchNetwork:
         waiting: list[Any] = []
         for ids, mask in batches:
             waiting.append(self._forward(ids, mask))
-            if self._device == "cpu" or len(waiting) > _IN_FLIGHT:
+            if self.device == "cpu" or len(waiting) > _IN_FLIGHT:
                 yield waiting.pop(0).cpu().numpy()
         for vectors in waiting:
             yield vectors.cpu().numpy()
@@ -50,7 +50,7 @@ class TorchNetwork:
         import torch
 
         tensor = torch.from_numpy(array)
-        return tensor if self._device == "cpu" else tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor if self.device == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
 
 
 def pooled(model: Any, ids: Any, mask: Any) -> Any:

@@ -24,9 +24,11 @@ from hybrid_batch.engines.base import (
     EngineRecipe,
     Generator,
     RouterRecipe,
+    Scorer,
     ServerRecipe,
 )
 from hybrid_batch.engines.endpoint import open_endpoint
+from hybrid_batch.spark.gpus import CPU, SharedGpuScorer, task_device
 from hybrid_batch.storage import is_remote, normalise
 from hybrid_batch.storage.folders import local_copy
 
@@ -87,13 +89,26 @@ def scratch() -> Path:
     return folder
 
 
-@lru_cache(maxsize=ROUTERS)
 def router(recipe: RouterRecipe) -> RouterScorer:
-    """The router that ``recipe`` names, loaded once for each Python worker.
+    """The router that ``recipe`` names, loaded once for each Python worker and device.
 
     With the backend ``auto``, an export that cannot be used here is passed over, and the scorer says so.
     Raises ``ConfigError`` if the card, or an export, is not the one that is part of the run's identity.
     """
+    backend = _backend(recipe)
+    return _loaded(recipe, backend, _device(backend))
+
+
+def scorer(recipe: RouterRecipe) -> Scorer:
+    """The :func:`router` of ``recipe`` for a task; on a GPU it waits for its turn, as the card says how many share."""
+    loaded = router(recipe)
+    if loaded.device == CPU:
+        return loaded
+    return SharedGpuScorer(loaded, loaded.device, loaded.card.models_per_gpu, scratch())
+
+
+@lru_cache(maxsize=ROUTERS)
+def _loaded(recipe: RouterRecipe, backend: Backend, device: str) -> RouterScorer:
     from hybrid_batch.engines.router import load_router
 
     threads = recipe.threads or task_cpus()
@@ -102,17 +117,20 @@ def router(recipe: RouterRecipe) -> RouterScorer:
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     folder = _router_folder(recipe)
     load = partial(load_router, folder, threads=threads, remember=recipe.remember)
-    backend = _backend(recipe)
     try:
-        scorer = load(backend)
+        loaded = load(backend, device=device)
     except ConfigError as error:
         if recipe.backend != "auto" or backend == "torch":
             raise
-        scorer = load("torch")
-        scorer.remark = f"{backend} was not used: {error}"
-    if scorer.card.fingerprint != recipe.fingerprint:
+        loaded = load("torch", device=_device("torch"))
+        loaded.remark = f"{backend} was not used: {error}"
+    if loaded.card.fingerprint != recipe.fingerprint:
         raise ConfigError(f"router.path: {folder} on {os.uname().nodename} is not the router that this run began with")
-    return scorer
+    return loaded
+
+
+def _device(backend: Backend) -> str:
+    return task_device() if backend.startswith("torch") else CPU
 
 
 def _router_folder(recipe: RouterRecipe) -> Path:
@@ -146,7 +164,7 @@ def task_cpus() -> int | None:
 
 def drop_router() -> None:
     """Free the router's memory in this Python worker: on a GPU the engine needs it."""
-    router.cache_clear()
+    _loaded.cache_clear()
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 

@@ -30,7 +30,9 @@ def base(name: str, kind: str, t_star: TStar | None, pair: Mapping[str, str] | N
     }
 
 
-def encoder_entry(source: str, max_length: int, truncation: Truncation, dim: int) -> dict[str, Any]:
+def encoder_entry(
+    source: str, max_length: int, truncation: Truncation, models_per_gpu: int, dim: int
+) -> dict[str, Any]:
     """How a scorer has to use the encoders."""
     return {
         "source": source,
@@ -38,6 +40,7 @@ def encoder_entry(source: str, max_length: int, truncation: Truncation, dim: int
         "normalize": True,
         "max_length": max_length,
         "truncation": truncation,
+        "models_per_gpu": models_per_gpu,
         "dim": dim,
     }
 

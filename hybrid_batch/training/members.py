@@ -64,7 +64,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Task:
-    """What members learn: ``rows``, those that only judge (``held``, bool ``[n]``), and which tokens to read of each."""
+    """What members learn: ``rows``, those that only judge (``held``, bool ``[n]``), and which tokens are read."""
 
     rows: Examples
     held: np.ndarray

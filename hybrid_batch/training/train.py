@@ -54,6 +54,7 @@ class TrainJob:
     use_tasks: bool = True
     max_length: int = 256
     truncation: Truncation = "head"
+    models_per_gpu: int = 1
     recipe: Recipe = field(default_factory=Recipe)
     pair: Mapping[str, str] | None = None
     init_from: str | None = None
@@ -106,7 +107,9 @@ def train(job: TrainJob, observer: Observer, *, force: bool = False) -> Trained:
         seconds = time.monotonic() - began
         document = {
             **card.base(job.name, job.kind, t_star, job.pair),
-            "encoder": card.encoder_entry(start.source, job.max_length, job.truncation, members[0].head.dim),
+            "encoder": card.encoder_entry(
+                start.source, job.max_length, job.truncation, job.models_per_gpu, members[0].head.dim
+            ),
             "training": _training(job, start, labels, found, seconds),
             "metrics": {"split": "validation", **card.plain(asdict(found))},
             "score_histogram": card.histogram_entry(np.mean([one.scores for one in judged], axis=0)),
