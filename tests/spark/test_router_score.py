@@ -151,6 +151,13 @@ def test_lone_surrogates_in_a_series_have_no_score(tiny_router):
     assert found[0][0] == direct(tiny_router, ["plain"])[0]
 
 
+def test_lone_surrogates_are_replaced_by_spark_and_scored(spark, tiny_router):
+    asked = spark.createDataFrame([(0, "a\ud800b"), (1, "a\ufffdb")], "id int, prompt string")
+    found = scores_of(asked.withColumn("score", router_score(str(tiny_router))("prompt")))
+
+    assert found == direct(tiny_router, ["a\ufffdb"]) * 2
+
+
 def test_it_is_a_deterministic_pandas_udf_for_sql(spark, tiny_router):
     score = router_score(str(tiny_router))
     spark.udf.register("router_score", score)
