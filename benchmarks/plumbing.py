@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any, Final
 
 import pyarrow.parquet as pq
 
-from benchmarks.process_memory import EVERY_SECONDS, KINDS, ProcessTree
+from benchmarks.process_memory import EVERY_SECONDS, JVM, KINDS, ProcessTree
 
 SIZES: Final = (1_000_000, 4_000_000)
 CORES: Final = 2
@@ -44,7 +45,7 @@ class Measured:
     rows: int
     parts: list[tuple[int, float]]
     seconds: dict[str, float]
-    cpu_seconds: dict[str, float]
+    cpu_seconds: dict[str, Counter[str]]
     peaks: dict[str, dict[str, float]]
     objects: dict[str, Objects]
     raw_seconds: float
@@ -53,9 +54,13 @@ class Measured:
     def route_seconds(self) -> float:
         return sum(self.seconds[step] for step in ROUTE_STEPS)
 
-    @property
-    def route_cpu_seconds(self) -> float:
-        return sum(self.cpu_seconds[step] for step in ROUTE_STEPS)
+    def core_seconds(self, *steps: str) -> float:
+        """Processor time of all processes in ``steps``."""
+        return sum(self.cpu_seconds[step].total() for step in steps)
+
+    def jvm_share(self, *steps: str) -> float:
+        """Share of that which Java took."""
+        return sum(self.cpu_seconds[step][JVM] for step in steps) / self.core_seconds(*steps)
 
     def rate(self, seconds: float) -> float:
         return self.rows / seconds
@@ -88,8 +93,9 @@ def _measure(folder: Path, rows: int) -> Measured:
     list(_steps("input", folder / "in", rows))
     print(f"{rows:,} queries made", flush=True)
     seconds: dict[str, float] = {}
-    cpu: dict[str, float] = {}
-    used, parts = 0.0, []
+    cpu: dict[str, Counter[str]] = {}
+    used: Counter[str] = Counter()
+    parts: list[tuple[int, float]] = []
     with _started("job", folder / "in", folder / "out") as process, ProcessTree(process.pid) as tree:
         for told in _told(process):
             tree.phase = told.get("phase", tree.phase)
@@ -154,11 +160,13 @@ def _table(found: Sequence[Measured]) -> str:
         ("score, rows/s", [f"{one.rate(one.seconds['score']):,.0f}" for one in found]),
         ("part: median, s", [f"{median(seconds for _, seconds in one.parts):.1f}" for one in found]),
         ("part: slowest, s", [f"{max(seconds for _, seconds in one.parts):.1f}" for one in found]),
-        ("score, core-seconds", [f"{one.cpu_seconds['score']:.1f}" for one in found]),
+        ("score, core-seconds", [f"{one.core_seconds('score'):.1f}" for one in found]),
+        ("score, of it Java", [f"{one.jvm_share('score'):.0%}" for one in found]),
         ("pyarrow alone, rows/s", [f"{one.rate(one.raw_seconds):,.0f}" for one in found]),
         ("score / pyarrow alone", [f"{one.raw_seconds / one.seconds['score']:.2f}" for one in found]),
         *((f"route: {step}, s", [f"{one.seconds[step]:.1f}" for one in found]) for step in ROUTE_STEPS),
-        ("route, core-seconds", [f"{one.route_cpu_seconds:.1f}" for one in found]),
+        ("route, core-seconds", [f"{one.core_seconds(*ROUTE_STEPS):.1f}" for one in found]),
+        ("route, of it Java", [f"{one.jvm_share(*ROUTE_STEPS):.0%}" for one in found]),
         ("route, rows/s", [f"{one.rate(one.route_seconds):,.0f}" for one in found]),
         *((f"peak in score: {kind}, MB", [f"{one.peak(kind, 'score'):,.0f}" for one in found]) for kind in KINDS),
         *((f"peak in route: {kind}, MB", [f"{one.peak(kind, *ROUTE_STEPS):,.0f}" for one in found]) for kind in KINDS),
@@ -174,7 +182,7 @@ def _night(one: Measured) -> str:
     """What a night of a hundred million rows would cost at the rates of ``one``."""
     scale = NIGHT / one.rows
     score, route = (seconds * scale / 3600 for seconds in (one.seconds["score"], one.route_seconds))
-    core_hours = (one.cpu_seconds["score"] + one.route_cpu_seconds) * scale / 3600
+    core_hours = one.core_seconds("score", *ROUTE_STEPS) * scale / 3600
     size = sum(written.bytes for written in one.objects.values()) * scale
     rows = [
         ("score, hours", f"{score:.2f}"),
@@ -196,8 +204,8 @@ def _figures(found: Sequence[Measured]) -> dict[str, Any]:
             f"peak_rss_mb_{size}": round(one.peak("total")),
             f"route_rows_per_s_{size}": round(one.rate(one.route_seconds)),
             f"raw_rows_per_s_{size}": round(one.rate(one.raw_seconds)),
-            f"score_core_us_per_row_{size}": round(one.cpu_seconds["score"] / one.rows * 1e6, 2),
-            f"route_core_us_per_row_{size}": round(one.route_cpu_seconds / one.rows * 1e6, 2),
+            f"score_core_us_per_row_{size}": round(one.core_seconds("score") / one.rows * 1e6, 2),
+            f"route_core_us_per_row_{size}": round(one.core_seconds(*ROUTE_STEPS) / one.rows * 1e6, 2),
             f"bytes_{size}": sum(written.bytes for written in one.objects.values()),
             **{f"peak_{kind}_mb_{size}": round(one.peak(kind)) for kind in KINDS},
         }

@@ -45,9 +45,12 @@ class ProcessTree:
         """The highest peak of ``kind`` over all phases, in MB."""
         return max((peaks[kind] for peaks in self.peaks.values()), default=0.0)
 
-    def cpu_seconds(self) -> float:
-        """Processor time of all processes so far, of those that ended too."""
-        return sum(_cpu_seconds(process) for process, _ in self._tree())
+    def cpu_seconds(self) -> Counter[str]:
+        """Processor time by kind of process so far, of those that ended too."""
+        used = Counter[str]()
+        for process, kind in self._tree():
+            used[kind] += _cpu_seconds(process)
+        return used
 
     def _watch(self) -> None:
         while not self._ended.wait(EVERY_SECONDS):
