@@ -53,7 +53,7 @@ class Scores:
         coming = iter(queries)
         if (first := next(coming, None)) is None:
             return  # An empty partition needs no model.
-        scorer = executor.router(self.recipe)
+        scorer = executor.scorer(self.recipe)
         batches = (guard(_rows(*query), self.max_prompt_bytes) for query in chain([first], coming))
         for scored in score_batches(batches, scorer, _SCORE, None if first[1] is None else _TASK):
             yield scored["score"]

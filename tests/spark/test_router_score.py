@@ -395,6 +395,15 @@ def test_arguments_that_are_not_allowed_are_named(tiny_router, arguments, messag
     assert str(raised.value).startswith(message)
 
 
+def test_backend_and_threads_travel_with_the_function(spark, tiny_router):
+    arrow = router_score_arrow(str(tiny_router), backend="torch-fp32", threads=2)
+    asked = frame(spark, TEXTS)
+    told = router_score(str(tiny_router), backend="torch-fp32", threads=2)
+
+    assert (arrow.scores.recipe.backend, arrow.scores.recipe.threads) == ("torch-fp32", 2)
+    assert scores_of(asked.withColumn("score", told("prompt"))) == direct(tiny_router, TEXTS)
+
+
 def test_a_router_that_changes_after_the_function_was_made_is_not_used(tmp_path):
     folder = make_tiny_router(tmp_path / "router")
     score = router_score(str(folder))
