@@ -10,7 +10,7 @@ TORCH_CPU_WHEELS := https://download.pytorch.org/whl/cpu
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format chaos s3-start s3-stop golden lock clean tools bench-routing bench-plumbing
+.PHONY: help setup demo test test-fast check format chaos s3-start s3-stop golden lock clean tools bench-score bench-score-gpu bench-routing bench-plumbing
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,12 @@ s3-start: setup ## start a Ceph S3 gateway on loopback; prints the settings to e
 
 s3-stop: setup ## stop that gateway and remove its data
 	@$(BIN)/python tests/s3/ceph_gateway.py stop
+
+bench-score: setup ## the score stage beside the bare encoder and others (about 20 minutes)
+	@$(BIN)/python -m benchmarks.scoring
+
+bench-score-gpu: setup ## the scorer on a GPU beside its bare encoder (needs one)
+	@$(BIN)/python -m benchmarks.score_gpu
 
 bench-routing: setup ## routers on real data beside simple ones, and promises beside the paper's (about 30 minutes)
 	@$(BIN)/python -m benchmarks.routing

@@ -139,7 +139,9 @@ def _score(spark: SparkSession, job: Job) -> Sequence[int]:
             scorer=partial(executor.scorer, router_recipe(job.config.router.path, job.config.router.backend)),
         )
         with watch.watched(job.observer, watch.score_look(job.ledger, checked.splits, checked.rows)):
-            jobs.score(spark, task, missing)
+            times = jobs.score(spark, task, missing)
+        watch.tell_scorers(job.observer, times)
+        watch.tell_skew(job.observer, checked.splits, times)
     return [split.number for split in splits]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 
@@ -101,6 +102,18 @@ def tell_skew(observer: Observer, splits: Sequence[Split], times: Iterable[PartT
     if (skew := skew_of(times)) is not None:
         name = next(part_name(split) for split in splits if split.number == skew.slowest.part)
         observer.note(skew_told("score", skew, name))
+
+
+def tell_scorers(observer: Observer, times: Iterable[PartTime]) -> None:
+    """Say once what computed the scores, and of how many parts where workers differ."""
+    scorers = Counter(time.scored_by for time in times)
+    if len(scorers) == 1:
+        observer.note(f"scored by {next(iter(scorers))}")
+    elif scorers:
+        shares = ", ".join(
+            f"{name} ({count:,} part{'s' if count > 1 else ''})" for name, count in scorers.most_common()
+        )
+        observer.note(f"scored by {shares}")
 
 
 def _scored_rows(parts: Set[int], splits: Sequence[Split], total_rows: int | None) -> int:

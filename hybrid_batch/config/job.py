@@ -97,6 +97,7 @@ class InputSection(Section):
     keep: Annotated[tuple[Text, ...], AfterValidator(_kept), Field(description="a list of column names")] = ()
     limit: Annotated[PositiveInt | None, Field(description=POSITIVE_INT)] = None
     rows_per_split: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 50_000
+    bytes_per_split: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 134_217_728
     max_prompt_bytes: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 1_048_576
 
     @model_validator(mode="after")
@@ -123,6 +124,7 @@ class InputSection(Section):
             keep=self.carried,
             limit=self.limit,
             rows_per_split=self.rows_per_split,
+            bytes_per_split=self.bytes_per_split,
             max_prompt_bytes=self.max_prompt_bytes,
             task_column=self.columns.task,
         )

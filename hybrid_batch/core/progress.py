@@ -46,11 +46,12 @@ def is_long_awaited(left: int, total: int, waited_seconds: float, longest_gap_se
 
 @dataclass(frozen=True)
 class PartTime:
-    """What one part took in its task."""
+    """What one part took in its task, and what computed its scores."""
 
     part: int
     rows: int
     seconds: float
+    scored_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from hybrid_batch.tables import (
     INPUT_IDS,
     KEY_SAMPLE,
     SCORE_COUNTS,
+    SCORE_DONE,
     SCORED,
     SHARD,
     TASK_DONE,
@@ -108,7 +109,8 @@ class ScoreTask:
         batches = score_batches(read, scorer, schema, self.spec.task_column)
         data, rows = batches_to_parquet(batches, schema)
         committed = open_store(self.layout.root).put_if_absent(self.layout.scored(split.number), data)
-        yield done(unit, committed, rows)
+        told = done(unit, committed, rows).columns
+        yield pa.RecordBatch.from_arrays([*told, pa.array([scorer.told])], schema=SCORE_DONE)
 
 
 @dataclass(frozen=True)

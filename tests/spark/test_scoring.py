@@ -24,7 +24,7 @@ from hybrid_batch.spark import executor, jobs, tasks
 from hybrid_batch.spark.source import plan_input
 from hybrid_batch.stages import guard
 from hybrid_batch.study.export import export
-from tests.support.jobs import Recorder, questions
+from tests.support.jobs import Recorder
 from tests.support.tiny_router import make_tiny_router
 
 COUNT = 300
@@ -141,4 +141,4 @@ def test_a_run_says_what_scored_and_an_export_is_part_of_what_it_is(document, ru
     assert by_torch.layout.run_id != by_export.layout.run_id
     assert "scored by torch fp32 on cpu" in first.notes
     assert "scored by onnx int8 on cpu" in second.notes
-    assert by_torch.rows == by_export.rows == len(questions(120))
+    assert by_torch.manifest["rows"] == by_export.manifest["rows"] == 120

@@ -70,6 +70,7 @@ CHANGES: dict[str, object] = {
     "input.keep": ["tenant"],
     "input.limit": 1,
     "input.rows_per_split": 7,
+    "input.bytes_per_split": 9,
     "input.max_prompt_bytes": 7,
     "policy.threshold": 0.4,
     "tiers.NAME.model": "org/other",

@@ -46,6 +46,7 @@ def identify(setting: dict, *overrides: str) -> str:
         "run.log_dir=/var/log",
         "run.max_error_rate=0.5",
         "input.rows_per_split=3",
+        "input.bytes_per_split=999",
         "tiers.small.max_num_seqs=3",
     ],
 )

@@ -11,7 +11,7 @@ from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.progress import PartTime, Skew, is_long_awaited, skew_of
 from hybrid_batch.ledger import Ledger
 from hybrid_batch.storage import open_store
-from hybrid_batch.watch import score_look, tell_skew
+from hybrid_batch.watch import score_look, tell_scorers, tell_skew
 from tests.support.jobs import Recorder
 
 SPLITS = [Split(number, (Piece(f"/in/{'abcd'[number]}.parquet", 0, 10, (0, 1)),)) for number in range(4)]
@@ -85,3 +85,17 @@ def test_the_slowest_part_is_told_once_with_its_file():
     assert recorder.notes == [
         "score: part 2 (c.parquet) was the slowest, 1,000 rows in 1:30; half of the parts took no more than 0:12"
     ]
+
+
+@pytest.mark.parametrize(
+    ("scorers", "said"),
+    [
+        ([], []),
+        (["torch fp32 on cpu"] * 3, ["scored by torch fp32 on cpu"]),
+        (["a", "b", "a"], ["scored by a (2 parts), b (1 part)"]),
+    ],
+)
+def test_what_computed_the_scores_is_said_once(scorers: list[str], said: list[str]) -> None:
+    recorder = Recorder()
+    tell_scorers(recorder, [PartTime(number, 1, 1.0, name) for number, name in enumerate(scorers)])
+    assert recorder.notes == said
