@@ -81,7 +81,7 @@ bench-score-gpu: setup ## the scorer on a GPU beside its bare encoder (needs one
 bench-routing: setup ## routers on real data beside simple ones, and promises beside the paper's (about 30 minutes)
 	@$(BIN)/python -m benchmarks.routing
 
-bench-plumbing: setup ## score and route of one and four million queries with a router that costs nothing (about 10 minutes)
+bench-plumbing: setup ## score and route of one and four million queries with a router that costs nothing (about 4 minutes)
 	@$(BIN)/python -m benchmarks.plumbing
 
 lock: setup ## resolve requirements/*.in anew
