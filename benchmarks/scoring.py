@@ -25,7 +25,7 @@ from pyspark.sql import SparkSession
 
 from benchmarks.routing_sets import folder as data_folder
 from benchmarks.scoring_queries import found_queries
-from benchmarks.scoring_rivals import Rival, best_bare, predict_udf
+from benchmarks.scoring_rivals import Crew, Rival, best_bare, predict_udf, run_udf
 from hybrid_batch.core.inputs import InputSpec
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.routing import ScoreHistogram, SmallSharePolicy, assign_tiers, decide, to_micros
@@ -44,9 +44,10 @@ from hybrid_batch.tables import SCORED
 OUTPUT = Path("out/bench-score")
 DEMO_SHARE = 0.40
 SPLITS_PER_CORE = 4
-BATCHES, THREADS = (8, 16, 32, 64, 128), (1, 2)
-OURS: tuple[Backend, ...] = ("torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8")
-BARE, SENTENCES, UDF = "bare encoder", "sentence-transformers", "predict_batch_udf"
+BATCHES = (8, 16, 32, 64, 128)
+SAMPLE, WARM_ROWS = 300, 64
+OURS: tuple[Backend, ...] = ("torch-fp32", "torch-bf16", "onnx-int8")
+BARE, CREW, SENTENCES, UDF = "bare encoder", "bare, one for each core", "sentence-transformers", "predict_batch_udf"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Stage:
 
     def run(self, backend: Backend) -> float:
         """Seconds for all queries, as the job scores them: read, scored, committed."""
-        spec = self._spec(self.queries)
+        spec = self.spec(self.queries)
         plan = plan_input(spec)
         layout = RunLayout(str(self.work / "run"))
         shutil.rmtree(layout.root, ignore_errors=True)
@@ -77,7 +78,7 @@ class Stage:
         """The scores of the last turn, in the order of the queries."""
         return np.asarray(pq.read_table(f"{self.work}/run/scored").sort_by("query_id")["score"])
 
-    def _spec(self, queries: Path) -> InputSpec:
+    def spec(self, queries: Path) -> InputSpec:
         rows = pq.read_metadata(queries).num_rows
         return InputSpec(
             path=str(queries), format="parquet", id_column="query_id", prompt_column="prompt",
@@ -96,7 +97,7 @@ def main() -> None:
         queries = _written(texts, work / "queries.parquet")
         router = Path(shutil.copytree(asked.router or assemble_router(), work / "router"))
         for numbers in ("fp32", "int8"):
-            export(str(router), numbers, _Silent())
+            export(str(router), numbers, _Silent(), force=True)
         spark_log = OUTPUT / "spark.log"
         master = f"local[{asked.cores}]"
         with spark_session(app_name="bench-score", master=master, conf={}, log_file=spark_log.absolute()) as spark:
@@ -112,52 +113,51 @@ class _Silent:
 
 def _compare(stage: Stage, asked: argparse.Namespace, count: int) -> None:
     card = read_card((stage.router / "router.json").read_bytes())
-    encoder, tokens = stage.router / card.members[0].encoder, card.max_length
-    sample = _written(
-        pq.read_table(stage.queries)["prompt"].to_pylist()[:: max(1, count // 600)], stage.work / "sample.parquet"
-    )
-    batch, threads = best_bare(encoder, sample, tokens, asked.batches, THREADS)
-    print(f"bare encoder: fastest with {batch} queries a batch and {threads} threads")
+    (member,) = card.members
+    encoder, tokens = stage.router / member.encoder, card.max_length
+    texts = pq.read_table(stage.queries)["prompt"].to_pylist()
+    sample = _written(texts[:: max(1, count // SAMPLE)], stage.work / "sample.parquet")
+    threads_tried = range(1, asked.cores + 1)
+    batch, threads = best_bare(encoder, sample, tokens, asked.batches, threads_tried)
+    print(f"bare encoder: fastest with {batch} queries a batch and {threads} threads, of {asked.batches} and 1 to "
+          f"{asked.cores}")  # fmt: skip
+    shares = [_written(texts[core :: asked.cores], stage.work / f"share-{core}.parquet") for core in range(asked.cores)]
     rivals = {
         BARE: Rival("bare", encoder, stage.queries, tokens, batch, threads),
+        CREW: Crew([Rival("bare", encoder, share, tokens, batch, 1) for share in shares]),
         SENTENCES: Rival("sentence-transformers", encoder, stage.queries, tokens),
     }
-    frame = stage.spark.read.parquet(str(stage.queries)).repartition(asked.cores).cache()
-    frame.count()
+    frames = [stage.spark.read.parquet(str(path)).repartition(asked.cores).cache() for path in (sample, stage.queries)]
+    for frame in frames:
+        frame.count()
+    udf, output = predict_udf(encoder, stage.router / member.head, tokens), stage.work / "udf"
+    few = Stage(stage.spark, stage.router, sample, stage.cores, stage.work)
     contestants: dict[str, Callable[[], float]] = {
         **{name: rival.run for name, rival in rivals.items()},
-        UDF: lambda: predict_udf(frame, encoder, tokens, stage.work / "udf"),
+        UDF: lambda: run_udf(udf, frames[1], output),
         **{backend: partial(stage.run, backend) for backend in OURS},
     }
-    started = {name: rival.start_seconds for name, rival in rivals.items()}
+    # Workers that have waited for a minute are gone: their start is no part of a turn.
+    warm: dict[str, Callable[[], float]] = {
+        UDF: lambda: run_udf(udf, frames[0].limit(WARM_ROWS).repartition(asked.cores), output),
+        **{backend: partial(few.run, backend) for backend in OURS},
+    }
+    started: dict[str, float] = {name: rival.start_seconds for name, rival in rivals.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     scores: dict[str, np.ndarray] = {}
     for turn in range(asked.rounds):
-        for name, run in contestants.items():
-            if name not in rivals:
-                # Workers that have waited for a minute are gone: their start is no part of the turn.
-                first = _warmed(stage, name, encoder, tokens)
-                started.setdefault(name, first)
-            seconds[name].append(run())
+        names = list(contestants)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            if name in warm:
+                started.setdefault(name, warm[name]())
+                warm[name]()
+            seconds[name].append(contestants[name]())
             if name in OURS:
                 scores[name] = stage.scores()
         print(f"round {turn + 1} of {asked.rounds}: {_turn(seconds)}", flush=True)
     for rival in rivals.values():
         rival.close()
     _report(stage, count, seconds, started, scores)
-
-
-def _warmed(stage: Stage, name: str, encoder: Path, tokens: int) -> float:
-    """Have every worker load what ``name`` needs -> seconds."""
-    texts = pq.read_table(stage.queries)["prompt"].to_pylist()[: 8 * stage.cores * SPLITS_PER_CORE]
-    few = _written(texts, stage.work / "few.parquet")
-    began = time.perf_counter()
-    if name == UDF:
-        frame = stage.spark.read.parquet(str(few)).repartition(stage.cores)
-        predict_udf(frame, encoder, tokens, stage.work / "udf")
-    else:
-        Stage(stage.spark, stage.router, few, stage.cores, stage.work).run(name)  # type: ignore[arg-type]
-    return time.perf_counter() - began
 
 
 def _turn(seconds: Mapping[str, list[float]]) -> str:
@@ -191,6 +191,7 @@ def _report(
 
     found = {
         "vs_bare": ratio("torch-fp32", BARE),
+        "vs_bare_on_each_core": ratio("torch-fp32", CREW),
         "vs_sentence_transformers": ratio("torch-fp32", SENTENCES),
         "vs_predict_batch_udf": ratio("torch-fp32", UDF),
         "fastest": fastest,
@@ -230,10 +231,10 @@ def _steps(stage: Stage, backend: Backend) -> dict[str, float]:
     from hybrid_batch.parquet import batches_to_parquet
     from hybrid_batch.stages.score import score_batches
 
-    spec = stage._spec(stage.queries)
+    spec = stage.spec(stage.queries)
     split = plan_input(spec).splits[0]
     router = load_router(stage.router, backend, threads=1, device="cpu", remember=0)
-    (encoder,) = router._encoders.values()
+    (encoder,) = router.encoders.values()
     steps: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[], object]) -> object:
@@ -248,7 +249,7 @@ def _steps(stage: Stage, backend: Backend) -> dict[str, float]:
     timed("surface", lambda: surface_features(texts))
     vectors = timed("encoder", lambda: encoder.vectors(prepared))  # type: ignore[arg-type]
     surface = surface_features(texts)
-    timed("heads", lambda: [head.score(vectors, None, surface) for _, head in router._heads])  # type: ignore[arg-type]
+    timed("heads", lambda: [head.score(vectors, None, surface) for _, head in router.heads])  # type: ignore[arg-type]
     scored = list(score_batches(batches, router, SCORED))
     timed("write", lambda: batches_to_parquet(scored, SCORED))
     return steps

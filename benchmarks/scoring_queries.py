@@ -10,7 +10,26 @@ import numpy as np
 from benchmarks.routing_sets import found_sets, load_set
 
 _SETS = ("mistral-7b->nemotron-51b", "mmlu")
-_WORDS = "the of and to in is that for it was with by on river engine market theory window number garden signal".split()
+_WORDS = (
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "that",
+    "for",
+    "it",
+    "was",
+    "with",
+    "by",
+    "on",
+    "river",
+    "engine",
+    "market",
+    "theory",
+    "window",
+)
 
 
 def found_queries(root: Path, count: int) -> tuple[list[str], str]:

@@ -11,16 +11,40 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hybrid_batch.engines.head import load_head
+from hybrid_batch.engines.surface import surface_features
+
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 ROOT = Path(__file__).resolve().parents[1]
 UDF_BATCH = 32
+
+
+class Crew:
+    """Rivals that run at the same time, each with its share of the queries: as many processes as Spark has workers."""
+
+    def __init__(self, rivals: Sequence[Rival]) -> None:
+        self._rivals = rivals
+        self.start_seconds = max(rival.start_seconds for rival in rivals)
+
+    def run(self) -> float:
+        """Seconds until the last of them is done."""
+        with ThreadPoolExecutor(len(self._rivals)) as pool:
+            began = time.perf_counter()
+            list(pool.map(lambda rival: rival.run(), self._rivals))
+            return time.perf_counter() - began
+
+    def close(self) -> None:
+        """End the processes."""
+        for rival in self._rivals:
+            rival.close()
 
 
 class Rival:
@@ -66,31 +90,40 @@ def best_bare(encoder: Path, sample: Path, tokens: int, batches: Sequence[int], 
     return min(seconds, key=lambda choice: seconds[choice])
 
 
-def predict_udf(queries: DataFrame, encoder: Path, tokens: int, output: Path) -> float:
-    """Seconds in which ``predict_batch_udf``, used as its documentation shows, writes vectors of all ``queries``."""
-    from pyspark.ml.functions import predict_batch_udf
-    from pyspark.sql.types import ArrayType, FloatType
+def predict_udf(encoder: Path, head: Path, tokens: int) -> Callable[..., Column]:
+    """``predict_batch_udf``, used as its documentation shows, that gives scores: the encoder, then the router's head.
 
-    folder = str(encoder)
+    Workers that computed with it once keep the model for as long as they live.
+    """
+    from pyspark.ml.functions import predict_batch_udf
+    from pyspark.sql.types import DoubleType
+
+    folder, head_file = str(encoder), str(head)
 
     def load() -> Callable[[np.ndarray], np.ndarray]:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
         tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+        scores = load_head(Path(head_file), model.config.hidden_size, surface=True)
 
         def predict(texts: np.ndarray) -> np.ndarray:
             batch = tokenizer(list(texts), padding=True, truncation=True, max_length=tokens, return_tensors="pt")
             with torch.no_grad():
                 states = model(**batch).last_hidden_state
             mask = batch["attention_mask"].unsqueeze(-1)
-            return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1)).numpy()
+            vectors = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1)).numpy()
+            return scores.score(vectors, None, surface_features(list(texts)))
 
         return predict
 
-    udf = predict_batch_udf(load, return_type=ArrayType(FloatType()), batch_size=UDF_BATCH)
+    return predict_batch_udf(load, return_type=DoubleType(), batch_size=UDF_BATCH)
+
+
+def run_udf(udf: Callable[..., Column], queries: DataFrame, output: Path) -> float:
+    """Seconds in which ``udf`` scores all ``queries`` and Spark writes them as Parquet."""
     began = time.perf_counter()
-    queries.select("query_id", udf("prompt").alias("vector")).write.mode("overwrite").parquet(str(output))
+    queries.select("query_id", "prompt", udf("prompt").alias("score")).write.mode("overwrite").parquet(str(output))
     return time.perf_counter() - began
 
 

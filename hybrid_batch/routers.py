@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, cast
 
 from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.core.plan import Plan
 from hybrid_batch.engines.base import Backend, ExportRef, RouterRecipe
 from hybrid_batch.engines.exports import FOLDER, RECORD, TOLERANCES, not_exported, read_export
 from hybrid_batch.engines.router_card import CARD, RouterCard, read_card
 from hybrid_batch.storage import join, normalise, open_store
+
+AUTO: Final = "auto"
 
 
 def router_card(path: str, named: str = "router.path") -> RouterCard:
@@ -32,20 +39,52 @@ def router_fingerprint(path: str) -> str:
 
 
 def router_recipe(
-    path: str, backend: Backend = "auto", threads: int | None = None, named: str = "router.path"
+    path: str,
+    backend: Backend = AUTO,
+    threads: int | None = None,
+    named: str = "router.path",
+    numbers: Sequence[str] = tuple(TOLERANCES),
 ) -> RouterRecipe:
     """What an executor needs to load the router at ``path`` on ``backend``.
 
-    With ``auto`` the fastest export that lies beside the router goes along, for executors without a GPU; one that was
-    made of another version of the router does not.  Raises ``ConfigError`` as :func:`router_card`, and for an export
-    that is asked for and not there.
+    With ``auto`` the first export of ``numbers`` that lies beside the router goes along, for executors without a GPU;
+    one that was made of another version of the router does not.  Raises ``ConfigError`` as :func:`router_card`, and
+    for an export that is asked for and not there.
     """
     card = router_card(path, named)
-    wanted = tuple(TOLERANCES) if backend == "auto" else (backend.removeprefix("onnx-"),)
-    exports = [found for numbers in wanted if (found := _export(path, numbers, card)) is not None]
+    wanted = tuple(numbers) if backend == AUTO else (backend.removeprefix("onnx-"),)
+    exports = [found for one in wanted if (found := _export(path, one, card)) is not None]
     if backend.startswith("onnx-") and not exports:
         raise ConfigError(not_exported(normalise(path), wanted[0]))
     return RouterRecipe(normalise(path), card.fingerprint, backend, exports[0] if exports else None, threads)
+
+
+def scorer_entry(recipe: RouterRecipe) -> dict[str, str]:
+    """What a plan keeps of ``recipe``; :func:`planned_recipe` is the inverse."""
+    export = recipe.export
+    return {"backend": recipe.backend, **({"numbers": export.numbers, "sha256": export.sha256} if export else {})}
+
+
+def planned_recipe(path: str, plan: Plan) -> RouterRecipe:
+    """The recipe for the router at ``path``, as the first start of the run found it."""
+    scorer = plan.scorer
+    export = ExportRef(scorer["numbers"], scorer["sha256"]) if "numbers" in scorer else None
+    return RouterRecipe(normalise(path), str(plan.identity["router"]), cast("Backend", scorer["backend"]), export)
+
+
+def require_planned(folder: Path, recipe: RouterRecipe) -> None:
+    """Raise ``ConfigError`` unless card and export in ``folder`` are those that ``recipe`` was made of."""
+    card = folder / CARD
+    if not card.is_file() or hashlib.sha256(card.read_bytes()).hexdigest() != recipe.fingerprint:
+        raise ConfigError(f"router.path: {folder} on {os.uname().nodename} is not the router that this run began with")
+    if (export := recipe.export) is None:
+        return
+    record = folder / FOLDER / export.numbers / RECORD
+    if not record.is_file() or hashlib.sha256(record.read_bytes()).hexdigest() != export.sha256:
+        raise ConfigError(
+            f"router.path: {record} on {os.uname().nodename} is not the export that this run began with; a run of "
+            "another name, or with another router.backend, takes the one that is there"
+        )
 
 
 def _export(path: str, numbers: str, card: RouterCard) -> ExportRef | None:
@@ -53,6 +92,9 @@ def _export(path: str, numbers: str, card: RouterCard) -> ExportRef | None:
         return None
     url = join(normalise(path), FOLDER, numbers, RECORD)
     content = open_store(url).read_if_present(url)
-    if content is None or read_export(content, url).router != card.fingerprint:
-        return None
+    try:
+        if content is None or read_export(content, url).router != card.fingerprint:
+            return None
+    except ConfigError:
+        return None  # made by another version of this package
     return ExportRef(numbers, hashlib.sha256(content).hexdigest())

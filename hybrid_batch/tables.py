@@ -164,11 +164,11 @@ TASK_DONE = pa.schema(
 )
 
 
-SCORE_DONE = TASK_DONE.append(pa.field("scored_by", pa.string()))
-"""The same of a part of the scored table, with what computed its scores."""
+PART_DONE = TASK_DONE.append(pa.field("seconds", pa.float64()))
+"""The same of a part of the scored table, with the time that its task took."""
 
-PART_DONE = SCORE_DONE.append(pa.field("seconds", pa.float64()))
-"""The same with the time that its task took."""
+SCORED_BY = "hybrid_batch.scored_by"
+"""Key, in a scored part's Parquet metadata, of what computed its scores."""
 
 
 def with_kept(schema: pa.Schema, kept: Iterable[pa.Field]) -> pa.Schema:

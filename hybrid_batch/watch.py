@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 
@@ -104,16 +103,13 @@ def tell_skew(observer: Observer, splits: Sequence[Split], times: Iterable[PartT
         observer.note(skew_told("score", skew, name))
 
 
-def tell_scorers(observer: Observer, times: Iterable[PartTime]) -> None:
-    """Say once what computed the scores, and of how many parts where workers differ."""
-    scorers = Counter(time.scored_by for time in times)
+def tell_scorers(observer: Observer, scorers: Mapping[str, int]) -> None:
+    """Say what computed the scores; where parts differ, how many of them, because equal queries may differ then."""
     if len(scorers) == 1:
         observer.note(f"scored by {next(iter(scorers))}")
     elif scorers:
-        shares = ", ".join(
-            f"{name} ({count:,} part{'s' if count > 1 else ''})" for name, count in scorers.most_common()
-        )
-        observer.note(f"scored by {shares}")
+        shares = ", ".join(f"{count:,} by {name}" for name, count in scorers.items())
+        observer.note(f"note: the parts were not all scored alike: {shares}")
 
 
 def _scored_rows(parts: Set[int], splits: Sequence[Split], total_rows: int | None) -> int:

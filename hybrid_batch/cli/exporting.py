@@ -27,6 +27,7 @@ def export(
             help="Compare scores, tiers and speed on the prompts of this labels table [default: on built-in texts].",
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an export of these numbers that is there.")] = False,
 ) -> None:
     """Export a router to ONNX Runtime, beside it, so that jobs without a GPU score faster."""
     with errors_told():
@@ -35,7 +36,7 @@ def export(
         from hybrid_batch.study import export as study
 
         with watching(terminal(stderr=True)) as observer:
-            done = study.export(router, numbers, observer, labels)
+            done = study.export(router, numbers, observer, labels, force=force)
         console = terminal()
         console.print(export_view(done.export, done.agreement), crop=False)
         console.print()

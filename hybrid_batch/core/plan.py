@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from hybrid_batch.core.fingerprint import Plain, fingerprint
@@ -20,7 +20,8 @@ class Plan:
 
     ``identity`` is what determines the answers; its fingerprint is part of ``run_id``, so a run that would answer
     differently has another folder.  ``splits`` and ``shard_rows`` are fixed by the first start: a resumed run keeps
-    them whatever its configuration says by then.
+    them whatever its configuration says by then.  ``scorer`` is what the first start found to compute scores with
+    (:func:`hybrid_batch.routers.scorer_entry`), empty for a labelling: an export that is made later is not taken.
     """
 
     run_id: str
@@ -31,6 +32,7 @@ class Plan:
     created_at: str
     config: Mapping[str, Any]
     versions: Mapping[str, str]
+    scorer: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_labelling(self) -> bool:
@@ -48,6 +50,7 @@ class Plan:
             "created_at": self.created_at,
             "config": dict(self.config),
             "versions": dict(self.versions),
+            "scorer": dict(self.scorer),
         }
 
     @classmethod
@@ -65,6 +68,7 @@ class Plan:
             created_at=data["created_at"],
             config=data["config"],
             versions=data["versions"],
+            scorer=data["scorer"],
         )
 
 

@@ -46,12 +46,11 @@ def is_long_awaited(left: int, total: int, waited_seconds: float, longest_gap_se
 
 @dataclass(frozen=True)
 class PartTime:
-    """What one part took in its task, and what computed its scores."""
+    """What one part took in its task."""
 
     part: int
     rows: int
     seconds: float
-    scored_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from hybrid_batch.engines.tokens import Tokens
 _PROBED_ROWS: Final = 5
 _PROBED_IDS: Final = 11
 """Every vocabulary has as many."""
-_PROBED_WIDTHS: Final = (4, 24, 64)
+_PROBED_WIDTHS: Final = (24, 64)
 
 
 class Network(Protocol):
@@ -83,16 +83,18 @@ class Encoder:
 
 
 def rows_agree(network: Network, longest: int) -> bool:
-    """Whether a row comes out the same, to the last bit, alone and with others beside it.
+    """Whether a row comes out the same, to the last bit, in a full batch, in a smaller one and alone.
 
     Libraries choose their kernels by the shape of a batch, so this is tried out on the machine at hand.
     """
-    for width in {min(width, longest) for width in _PROBED_WIDTHS}:
-        ids = np.arange(_PROBED_ROWS * width, dtype=np.int64).reshape(_PROBED_ROWS, width) % _PROBED_IDS
+    for width in sorted({min(width, longest) for width in (network.shape.step, *_PROBED_WIDTHS, longest)}):
+        rows = max(_PROBED_ROWS, network.shape.rows(width))
+        ids = np.arange(rows * width, dtype=np.int64).reshape(rows, width) % _PROBED_IDS
         mask = np.ones_like(ids)
         mask[0, width // 2 + 1 :] = 0
         (whole,) = network.pooled([(ids, mask)])
-        parts = list(network.pooled((ids[cut], mask[cut]) for cut in (slice(0, 1), slice(1, 3), slice(3, None))))
+        cuts = (slice(0, 1), slice(1, 3), slice(3, None))
+        parts = list(network.pooled((ids[cut], mask[cut]) for cut in cuts))
         if not np.array_equal(np.concatenate(parts), whole):
             return False
     return True

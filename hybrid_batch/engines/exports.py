@@ -104,7 +104,6 @@ def load_export(router: Path, numbers: str, fingerprint: str) -> Export:
     folder = router / FOLDER / numbers
     if not (folder / RECORD).is_file():
         raise ConfigError(not_exported(str(router), numbers))
-
     export = read_export((folder / RECORD).read_bytes(), str(folder / RECORD))
     if export.router != fingerprint:
         raise ConfigError(f"{folder}: was made of another version of this router; export it again")

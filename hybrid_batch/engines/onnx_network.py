@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.core.errors import ConfigError, EngineError
 from hybrid_batch.engines.batches import BatchShape
 
 INPUTS: Final = ("input_ids", "attention_mask")
@@ -56,4 +56,8 @@ class OnnxNetwork:
 
     def pooled(self, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
         for ids, mask in batches:
-            yield self._session.run([OUTPUT], dict(zip(INPUTS, (ids, mask), strict=True)))[0]
+            try:
+                (vectors,) = self._session.run([OUTPUT], dict(zip(INPUTS, (ids, mask), strict=True)))
+            except Exception as error:
+                raise EngineError(f"ONNX Runtime failed: {str(error).splitlines()[0]}") from error
+            yield vectors

@@ -13,7 +13,7 @@ from typing import Final, get_args
 
 import numpy as np
 
-from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.core.errors import ConfigError, EngineError
 from hybrid_batch.core.routing import GRID
 from hybrid_batch.engines.base import Backend
 from hybrid_batch.engines.encoder import Encoder, Prepared
@@ -55,8 +55,8 @@ class RouterScorer:
         remember: int = REMEMBERED,
     ) -> None:
         self.card = card
-        self._encoders = encoders
-        self._heads = heads
+        self.encoders = encoders
+        self.heads = heads
         self._places = {name: place for place, name in enumerate(card.tasks)} if card.reads_tasks else {}
         self._memory = ScoreMemory(remember)
         self.remark = ""
@@ -64,12 +64,12 @@ class RouterScorer:
     @property
     def device(self) -> str:
         """Where it computes: ``cpu``, or as torch names it."""
-        return next(iter(self._encoders.values())).device
+        return next(iter(self.encoders.values())).device
 
     @property
     def told(self) -> str:
         """What computes the scores: ``torch fp32 on cpu``; with the ``remark`` of whoever loaded it."""
-        told = next(iter(self._encoders.values())).told
+        told = next(iter(self.encoders.values())).told
         return f"{told} ({self.remark})" if self.remark else told
 
     def prepare(self, texts: Sequence[str], tasks: Sequence[str | None] | None = None) -> PreparedQueries:
@@ -92,7 +92,7 @@ class RouterScorer:
                 seen[key] = len(fresh)
                 fresh.append(place)
         new = [texts[place] for place in fresh]
-        reads_surface = any(member.surface for member, _ in self._heads)
+        reads_surface = any(member.surface for member, _ in self.heads)
         places = np.fromiter((seen[key] for key in keys), dtype=np.int64, count=len(keys))
         return PreparedQueries(
             places=np.where(places < 0, len(fresh) - places - 1, places),
@@ -100,18 +100,23 @@ class RouterScorer:
             known=None if known is None else [known[place] for place in fresh],
             remembered=np.array(remembered),
             surface=surface_features(new) if reads_surface else None,
-            encoded={folder: encoder.prepare(new) for folder, encoder in self._encoders.items()},
+            encoded={folder: encoder.prepare(new) for folder, encoder in self.encoders.items()},
         )
 
     def scores(self, prepared: PreparedQueries) -> np.ndarray:
-        """P(small is good enough) for each text, float32 ``[n]`` in [0, 1], on a grid of one millionth."""
+        """P(small is good enough) for each text, float32 ``[n]`` in [0, 1], on a grid of one millionth.
+
+        Raises ``EngineError`` if the encoder overflowed: such queries would otherwise go to the large model, unnoticed.
+        """
         total = np.zeros(len(prepared.keys))
-        for folder, encoder in self._encoders.items() if prepared.keys else ():
+        for folder, encoder in self.encoders.items() if prepared.keys else ():
             vectors = encoder.vectors(prepared.encoded[folder])
-            for member, head in self._heads:
+            for member, head in self.heads:
                 if member.encoder == folder:
                     total += head.score(vectors, prepared.known if member.knows_tasks else None, prepared.surface)
-        fresh = total / len(self._heads)
+        fresh = total / len(self.heads)
+        if not np.isfinite(fresh).all():
+            raise EngineError(f"the router ({self.told}) gave no number for {np.sum(~np.isfinite(fresh)):,} queries")
         self._memory.put(prepared.keys, fresh.tolist())
         return on_grid(np.concatenate([fresh, prepared.remembered])[prepared.places])
 

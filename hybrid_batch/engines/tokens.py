@@ -1,8 +1,9 @@
 """Texts -> token ids, cut to what an encoder reads.  Needs ``tokenizers`` only.
 
 A text that is longer than an encoder reads loses its end, its beginning, or its middle; which one is part of a router's
-card.  Very long texts are cut before they are split into tokens, at a place where no token can span the cut, so that
-a query of a megabyte costs what one of a few kilobytes does.
+card.  Very long texts are cut before they are split into tokens, where blanks begin and no token spans the cut: a query
+of a megabyte costs what one of some kilobytes does.  Where no blanks begin for long, the cut falls where it
+falls: it is still a matter of this text alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ TRUNCATIONS: Final[tuple[Truncation, ...]] = get_args(Truncation)
 _CHARACTERS_PER_TOKEN: Final = 12
 """More than almost all texts have; a piece that turns out to hold too few tokens is doubled."""
 
-_RUN_OF_BLANKS: Final = re.compile(r"(?<=\S)\s")
+_RUN_OF_BLANKS: Final = re.compile(r"(?<=[^ \t\n\r])[ \t\n\r]")
+"""Where blanks begin.  What else Unicode calls blank, some tokenizers drop, and join the words beside it."""
+_SEARCHED: Final = 8
+"""How many times the size of a piece is searched for blanks."""
 
 
 class Tokens:
@@ -97,21 +101,19 @@ def _last(ids: list[int], count: int) -> list[int]:
 
 
 def _first_piece(text: str, size: int) -> str:
-    """About ``size`` characters from the beginning, up to blanks that follow a word; all of it where there are none."""
+    """About ``size`` characters from the beginning, up to blanks that follow a word where there are some near."""
     if len(text) <= size:
         return text
-    found = _RUN_OF_BLANKS.search(text, size)
-    return text if found is None else text[: found.start()]
+    end = size * _SEARCHED
+    found = _RUN_OF_BLANKS.search(text, size, end)
+    return text[: found.start() if found else end]
 
 
 def _last_piece(text: str, size: int) -> str:
-    """About ``size`` characters from the end, from blanks that follow a word; all of it where there are none."""
-    at = len(text) - size
-    while at > 0:
-        # The last such place in a window before the end; a window without one is followed by the one before it.
-        start = max(0, at - size)
-        places = [found.start() for found in _RUN_OF_BLANKS.finditer(text, start, at)]
-        if places:
-            return text[places[-1] :]
-        at = start
-    return text
+    """About ``size`` characters from the end, from blanks that follow a word where there are some near."""
+    end = len(text) - size
+    if end <= 0:
+        return text
+    start = max(0, len(text) - size * _SEARCHED)
+    places = [found.start() for found in _RUN_OF_BLANKS.finditer(text, start, end)]
+    return text[places[-1] if places else start :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 import psutil
 from filelock import FileLock, Timeout
 
-from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.core.errors import ConfigError, EngineError
 from hybrid_batch.engines.base import (
     Backend,
     EndpointRecipe,
@@ -28,12 +29,17 @@ from hybrid_batch.engines.base import (
     ServerRecipe,
 )
 from hybrid_batch.engines.endpoint import open_endpoint
-from hybrid_batch.spark.gpus import CPU, SharedGpuScorer, task_device
+from hybrid_batch.routers import AUTO, require_planned
+from hybrid_batch.spark.gpus import CPU, SharedGpuScorer, task_device, visible_gpus
 from hybrid_batch.storage import is_remote, normalise
 from hybrid_batch.storage.folders import local_copy
 
 if TYPE_CHECKING:
     from hybrid_batch.engines.router import RouterScorer
+
+_log = logging.getLogger(__name__)
+
+_RAYON: Final = "RAYON_NUM_THREADS"
 
 ROUTERS: Final = 2
 """Routers that a Python worker holds at once."""
@@ -109,24 +115,43 @@ def scorer(recipe: RouterRecipe) -> Scorer:
 
 @lru_cache(maxsize=ROUTERS)
 def _loaded(recipe: RouterRecipe, backend: Backend, device: str) -> RouterScorer:
+    folder = _router_folder(recipe)
+    try:
+        return _load(recipe, folder, backend, device)
+    except (ConfigError, EngineError) as error:
+        if recipe.backend != AUTO or backend == "torch":
+            raise
+        remark = f"{backend} was not used: {error}"
+        _log.warning("router %s: %s", recipe.path, remark)
+        loaded = _load(recipe, folder, "torch", device)
+        loaded.remark = remark
+        return loaded
+
+
+def _load(recipe: RouterRecipe, folder: Path, backend: Backend, device: str) -> RouterScorer:
     from hybrid_batch.engines.router import load_router
 
     threads = recipe.threads or task_cpus()
-    if threads:
-        # Before the tokenizer makes its threads: every core has a worker of its own.
-        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
-    folder = _router_folder(recipe)
-    load = partial(load_router, folder, threads=threads, remember=recipe.remember)
-    try:
-        loaded = load(backend, device=device)
-    except ConfigError as error:
-        if recipe.backend != "auto" or backend == "torch":
-            raise
-        loaded = load("torch", device=_device("torch"))
-        loaded.remark = f"{backend} was not used: {error}"
-    if loaded.card.fingerprint != recipe.fingerprint:
-        raise ConfigError(f"router.path: {folder} on {os.uname().nodename} is not the router that this run began with")
+    loaded = load_router(folder, backend, threads=threads, device=device, remember=recipe.remember)
+    with _tokenizer_threads(threads if device == CPU else None):
+        loaded.prepare(["the tokenizer makes its threads", "when it gets two texts"])
     return loaded
+
+
+@contextmanager
+def _tokenizer_threads(threads: int | None) -> Iterator[None]:
+    """Bound the threads that the tokenizer makes at its first work: every core has a worker of its own.
+
+    An engine that this worker starts later must not inherit the bound.
+    """
+    if threads is None or _RAYON in os.environ:
+        yield
+        return
+    os.environ[_RAYON] = str(threads)
+    try:
+        yield
+    finally:
+        del os.environ[_RAYON]
 
 
 def _device(backend: Backend) -> str:
@@ -135,22 +160,25 @@ def _device(backend: Backend) -> str:
 
 def _router_folder(recipe: RouterRecipe) -> Path:
     if not is_remote(recipe.path):
-        return Path(normalise(recipe.path))
+        folder = Path(normalise(recipe.path))
+        require_planned(folder, recipe)
+        return folder
     export = f"-{recipe.export.sha256[:16]}" if recipe.export else ""
-    return local_copy(recipe.path, scratch() / f"router-{recipe.fingerprint}{export}")
+    place = scratch() / f"router-{recipe.fingerprint}{export}"
+    return local_copy(recipe.path, place, partial(require_planned, recipe=recipe))
 
 
 def _backend(recipe: RouterRecipe) -> Backend:
     """What computes the scores on this machine."""
-    if recipe.backend != "auto":
+    if recipe.backend != AUTO:
         return recipe.backend
-    if recipe.export is None or has_gpu():
+    if recipe.export is None or (has_gpu() and visible_gpus()):
         return "torch"
     return cast("Backend", f"onnx-{recipe.export.numbers}")
 
 
 def has_gpu() -> bool:
-    """Whether this machine shows a GPU; torch is not asked, because to load it takes seconds."""
+    """Whether this machine seems to have a GPU; torch, which knows, takes seconds to load."""
     return any(Path(device).exists() for device in _GPU_DEVICES)
 
 

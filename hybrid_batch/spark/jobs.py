@@ -151,7 +151,7 @@ class TimedTask:
 def score(spark: SparkSession, task: tasks.ScoreTask, missing: Sequence[int]) -> list[PartTime]:
     """Score the splits in ``missing`` and commit each as one part -> what each took."""
     told = collect(run_units(spark, TimedTask(task), missing, PART_DONE))
-    return [PartTime(part["unit"], part["rows"], part["seconds"], part["scored_by"]) for part in told.to_pylist()]
+    return [PartTime(part["unit"], part["rows"], part["seconds"]) for part in told.to_pylist()]
 
 
 def count_scores(

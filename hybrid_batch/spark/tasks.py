@@ -38,15 +38,12 @@ from hybrid_batch.tables import (
     INPUT_IDS,
     KEY_SAMPLE,
     SCORE_COUNTS,
-    SCORE_DONE,
     SCORED,
+    SCORED_BY,
     SHARD,
     TASK_DONE,
     with_kept,
 )
-
-SCORED_BY: Final = "hybrid_batch.scored_by"
-"""Key, in a scored part's Parquet metadata, of what computed its scores."""
 
 PUTS_AT_ONCE: Final = 4
 """Shards that one task writes at once: a store takes longer to confirm one than to make it takes."""
@@ -109,8 +106,7 @@ class ScoreTask:
         batches = score_batches(read, scorer, schema, self.spec.task_column)
         data, rows = batches_to_parquet(batches, schema)
         committed = open_store(self.layout.root).put_if_absent(self.layout.scored(split.number), data)
-        told = done(unit, committed, rows).columns
-        yield pa.RecordBatch.from_arrays([*told, pa.array([scorer.told])], schema=SCORE_DONE)
+        yield done(unit, committed, rows)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from hybrid_batch.engines.base import Backend
 from hybrid_batch.engines.exports import FOLDER, GRAPH, RECORD, TOLERANCES, Agreement, Changed, Export
 from hybrid_batch.engines.router_card import file_record
 from hybrid_batch.labelset import read_labels
-from hybrid_batch.routers import router_card
+from hybrid_batch.routers import AUTO, router_card, router_recipe
 from hybrid_batch.storage import is_remote, join, normalise, open_store
 from hybrid_batch.storage.folders import local_copy
 from hybrid_batch.study.probes import PROBES
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 SHARES: Final = (0.2, 0.4, 0.6)
 """Shares to small for whose thresholds the tiers are compared."""
+
+MOST_CHANGED: Final = 0.005
+JUDGED_ROWS: Final = 1000
+"""Queries from which on the share that changes is told from chance."""
 
 TIMED_ROWS: Final = 100
 """Queries from which on a comparison of speed says something."""
@@ -48,18 +52,27 @@ class Exported:
     seconds: float
 
 
-def export(router: str, numbers: str, observer: Observer, labels: str | None = None) -> Exported:
+def export(
+    router: str, numbers: str, observer: Observer, labels: str | None = None, *, force: bool = False
+) -> Exported:
     """Export the router at ``router`` (a folder or an ``s3://`` URL) in ``numbers``, beside it.
 
-    Its scores are compared with torch's on built-in texts, or on the prompts of the table ``labels``.  Nothing is
-    written if they differ by more than :data:`~hybrid_batch.engines.exports.TOLERANCES` allows: then, and where a
-    package is missing, ``ConfigError`` is raised.
+    Its scores are compared with torch's on built-in texts, or on the prompts of the table ``labels``, which a router
+    with calibrations must have.  Nothing is written, and ``ConfigError`` is raised, if scores differ by more than
+    :data:`~hybrid_batch.engines.exports.TOLERANCES` allows, if more than :data:`MOST_CHANGED` of at least
+    :data:`JUDGED_ROWS` queries change their tier, if there is such an export and ``force`` is not given, and where a
+    package is missing.
     """
     began = time.monotonic()
     if numbers not in TOLERANCES:
         raise ConfigError(f"numbers is {numbers!r}, allowed are {', '.join(TOLERANCES)}")
     require("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
     card = router_card(router, "ROUTER")
+    _require_free(router, numbers, force)
+    if labels is None and any(record.router == card.fingerprint for record in stored(router)):
+        raise ConfigError(
+            "this router is calibrated: give --labels, so that the tiers at its thresholds can be compared"
+        )
     texts = PROBES if labels is None else read_labels(labels).prompts
     with tempfile.TemporaryDirectory(prefix="hybrid-batch-export-") as temporary:
         folder = _copied(router, Path(temporary) / "router")
@@ -72,10 +85,29 @@ def export(router: str, numbers: str, observer: Observer, labels: str | None = N
                 f"{numbers}: a score differs from torch's by {agreement.largest:.6f}, allowed are {record.tolerance}; "
                 "nothing was written"
             )
+        _require_few_changed(agreement)
         record = replace(record, largest=agreement.largest)
         (work / RECORD).write_bytes(record.to_json())
         place, size = _publish(work, join(normalise(router), FOLDER, numbers))
     return Exported(place, record, size, agreement, time.monotonic() - began)
+
+
+def _require_free(router: str, numbers: str, force: bool) -> None:
+    recipe = router_recipe(router, AUTO, named="ROUTER", numbers=(numbers,))
+    if recipe.export is not None and not force:
+        raise ConfigError(
+            f"the router is exported as {numbers} already; --force exports it again, and then a run that began with "
+            "the export that is there cannot be resumed"
+        )
+
+
+def _require_few_changed(agreement: Agreement) -> None:
+    worst = max(agreement.changed, key=lambda one: one.share)
+    if agreement.rows >= JUDGED_ROWS and worst.share > MOST_CHANGED:
+        raise ConfigError(
+            f"{worst.share:.2%} of {agreement.rows:,} queries change their tier at the threshold {worst.threshold:.6f} "
+            f"({worst.what}), allowed are {MOST_CHANGED:.1%}; nothing was written"
+        )
 
 
 def _copied(router: str, folder: Path) -> Path:

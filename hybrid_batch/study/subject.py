@@ -76,7 +76,7 @@ def scored(router_url: str, card: RouterCard, labels: LabelSet, observer: Observ
     from hybrid_batch.spark.executor import router
 
     require("torch", "transformers")
-    scorer = router(RouterRecipe(normalise(router_url), card.fingerprint, "torch"))
+    scorer = router(RouterRecipe(normalise(router_url), card.fingerprint, "torch-fp32"))
     scores, began, done = np.empty(len(labels)), time.monotonic(), 0
     # Long texts first: batches of like lengths waste less on padding, and the time that is left is not promised short.
     order = np.argsort([-len(prompt) for prompt in labels.prompts], kind="stable")

@@ -182,7 +182,7 @@ def _embed(folder: Path, task: Task, prompts: list[str], stage: str) -> np.ndarr
     try:
         from hybrid_batch.engines.router import load_encoder
 
-        encoder = load_encoder(folder, task.max_length, truncation=task.truncation)
+        encoder = load_encoder(folder, task.max_length, numbers="fp32", truncation=task.truncation)
     except ImportError as error:
         raise ConfigError(
             f"training needs torch and transformers: {error}; pip install 'hybrid-batch[router]'"

@@ -3,15 +3,16 @@
 import json
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.core.errors import ConfigError, EngineError
 from hybrid_batch.core.routing import ScoreHistogram, to_micros
 from hybrid_batch.demo.artefact import assemble_router
 from hybrid_batch.demo.questions import HELDOUT, TRAIN, questions_of
-from hybrid_batch.engines.router import load_router, read_card
+from hybrid_batch.engines.router import RouterScorer, load_router, read_card
 
 TEXTS = [question.prompt for question in questions_of(HELDOUT)]
 
@@ -86,3 +87,58 @@ def test_assembling_again_changes_nothing(folder):
     assert assemble_router() == folder
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times
     assert read_card(folder).fingerprint == before
+
+
+def test_a_router_without_numbers_fails_its_task(folder):
+    card = read_card(folder)
+    broken = load_router(folder, threads=1, device="cpu")
+    heads = [(member, replace(head, gate_bias=head.gate_bias * np.nan)) for member, head in broken.heads]
+    scorer = RouterScorer(card, broken.encoders, heads)
+    with pytest.raises(EngineError, match=r"torch fp32 on cpu\) gave no number for 2 queries"):
+        scorer.score(["a", "b", "a"])
+
+
+def test_a_query_that_comes_again_is_read_once(folder):
+    router = load_router(folder, threads=1, device="cpu")
+    first = router.prepare(["a", "b", "a"])
+    assert len(first.keys) == 2
+    scores = router.scores(first)
+    again = router.prepare(["b", "c", "a", "c"])
+    assert len(again.keys) == 1
+    found = router.scores(again)
+    assert scores[0] == scores[2] == found[2]
+    assert found[0] == scores[1]
+    assert found[1] == found[3] == router.score(["c"])[0]
+
+
+def test_tasks_are_part_of_what_is_remembered(folder):
+    router = load_router(folder, threads=1, device="cpu")
+    untold = router.score(["a", "a"])
+    assert np.array_equal(router.score(["a", "a"], [None, "unheard of"]), untold)
+
+
+@pytest.mark.parametrize("truncation", ["tail", "both"])
+def test_the_card_says_what_is_read_of_a_long_query(folder, tmp_path, truncation):
+    copy = tmp_path / "router"
+    shutil.copytree(folder, copy)
+    card = json.loads((copy / "router.json").read_text())
+    card["encoder"]["truncation"] = truncation
+    (copy / "router.json").write_text(json.dumps(card))
+    router, plain = load_router(copy, threads=1, device="cpu"), load_router(folder, threads=1, device="cpu")
+    head, end = "What is two plus two? " * 200, "Write a poem about the sea. " * 200
+    assert np.array_equal(router.score(TEXTS), plain.score(TEXTS))
+    assert router.score([head + end])[0] != plain.score([head + end])[0]
+    assert load_router(copy, threads=1, device="cpu").score([head + end]) == router.score([head + end])
+
+
+def test_an_unknown_truncation_is_refused(folder):
+    card = json.loads((folder / "router.json").read_text())
+    card["encoder"]["truncation"] = "middle"
+    with pytest.raises(ConfigError, match=r"encoder\.truncation is 'middle', allowed are head, tail, both"):
+        read_card(json.dumps(card).encode())
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnx-int4"])
+def test_a_backend_must_be_a_known_one(folder, backend):
+    with pytest.raises(ConfigError, match="allowed are torch, torch-fp32, torch-bf16, onnx-fp32, onnx-int8"):
+        load_router(folder, backend)

@@ -24,6 +24,7 @@ from hybrid_batch.spark import executor, jobs, tasks
 from hybrid_batch.spark.source import plan_input
 from hybrid_batch.stages import guard
 from hybrid_batch.study.export import export
+from hybrid_batch.tables import SCORED_BY
 from tests.support.jobs import Recorder
 from tests.support.tiny_router import make_tiny_router
 
@@ -93,7 +94,7 @@ def test_scores_and_tiers_do_not_hang_on_partitions_order_batches_or_workers(spa
 def test_the_scored_table_says_what_computed_it(spark, router, tmp_path):
     scored(spark, router, tmp_path / "in", ["a", "b"], "auto", 10, 1)
     metadata = pq.read_schema(tmp_path / "in-run" / "scored" / "part-00000.parquet").metadata
-    assert metadata[tasks.SCORED_BY.encode()] == b"onnx int8 on cpu"
+    assert metadata[SCORED_BY.encode()] == b"onnx int8 on cpu"
 
 
 ODD = [
@@ -133,7 +134,7 @@ def test_odd_queries_are_scored_or_refused_by_themselves(spark, router, tmp_path
             assert rows[name]["score"] == pytest.approx(float(alone.score([prompt])[0]), abs=1e-7)
 
 
-def test_a_run_says_what_scored_and_an_export_is_part_of_what_it_is(document, run_job, router, tmp_path):
+def test_a_run_says_what_scored_and_a_named_backend_is_part_of_what_it_is(document, run_job, router):
     document["router"] = {"path": str(router), "backend": "torch"}
     by_torch, first = run_job(document)
     document["router"] = {"path": str(router)}
@@ -141,4 +142,21 @@ def test_a_run_says_what_scored_and_an_export_is_part_of_what_it_is(document, ru
     assert by_torch.layout.run_id != by_export.layout.run_id
     assert "scored by torch fp32 on cpu" in first.notes
     assert "scored by onnx int8 on cpu" in second.notes
+    assert by_torch.manifest["scored_by"] == {"torch fp32 on cpu": 1}
+    assert by_export.manifest["scored_by"] == {"onnx int8 on cpu": 1}
     assert by_torch.manifest["rows"] == by_export.manifest["rows"] == 120
+
+
+def test_a_run_that_goes_on_keeps_to_what_it_began_with(document, run_job, tmp_path):
+    router = make_tiny_router(tmp_path / "router")
+    document["router"] = {"path": str(router)}
+    document["input"]["rows_per_split"] = 5
+    begun, _ = run_job(document)
+    root = Path(begun.layout.root)
+    for name in ("manifest.json", "scored/part-00000.parquet"):
+        (root / name).unlink()
+    export(str(router), "int8", Recorder())
+    resumed, recorder = run_job(document)
+    assert resumed.layout.run_id == begun.layout.run_id
+    assert "scored by torch fp32 on cpu" in recorder.notes
+    assert resumed.manifest["scored_by"] == begun.manifest["scored_by"]

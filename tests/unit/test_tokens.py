@@ -84,7 +84,27 @@ def plainly(folder: Path, text: str, truncation: Truncation) -> list[int]:
     return [*before, *body, *after]
 
 
-words = st.sampled_from(["the", "fox", "x", "return", "漢字", "🙂", "Ü", "zzzzzz", "(x)", "\n", "\t", "  ", "a" * 40])
+words = st.sampled_from(
+    [
+        "the",
+        "fox",
+        "x",
+        "return",
+        "漢字",
+        "🙂",
+        "Ü",
+        "zzzzzz",
+        "(x)",
+        "\x0b",
+        "\x1c",
+        "\x85",
+        "\u2003",
+        "\n",
+        "\t",
+        "  ",
+        "a" * 40,
+    ]
+)
 texts = st.lists(words, max_size=120).map(" ".join)
 
 
@@ -102,9 +122,7 @@ def test_a_long_text_is_cut_as_if_all_of_it_had_been_split(folder: Path, truncat
         "",
         " ",
         "fox " * 30_000,
-        "fox" + " " * 100_000 + "dog",
         " " * 100_000 + "dog the quick " * 20,
-        "a" * 5_000,
         "fox  \n\n  " * 9_000 + "the end",
         "word\u00a0word\u3000" * 5_000,
     ],
@@ -114,6 +132,15 @@ def test_very_long_texts_too(folder: Path, truncation: Truncation, text: str) ->
         plainly(folder, "x", truncation),
         plainly(folder, text, truncation),
     ]
+
+
+@pytest.mark.parametrize("truncation", TRUNCATIONS)
+@pytest.mark.parametrize("text", ["a" * 200_000, "漢" * 200_000, "fox" + " " * 100_000 + "dog", "x\u00a0" * 100_000])
+def test_a_text_without_blanks_is_cut_all_the_same(folder: Path, truncation: Truncation, text: str) -> None:
+    tokens = Tokens(folder, LONGEST, truncation)
+    (ids,) = tokens.ids([text])
+    assert 0 < len(ids) <= LONGEST
+    assert tokens.ids([text, "x"])[0] == ids
 
 
 def test_no_texts_have_no_ids(folder: Path) -> None:

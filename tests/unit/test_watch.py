@@ -90,12 +90,12 @@ def test_the_slowest_part_is_told_once_with_its_file():
 @pytest.mark.parametrize(
     ("scorers", "said"),
     [
-        ([], []),
-        (["torch fp32 on cpu"] * 3, ["scored by torch fp32 on cpu"]),
-        (["a", "b", "a"], ["scored by a (2 parts), b (1 part)"]),
+        ({}, []),
+        ({"torch fp32 on cpu": 3}, ["scored by torch fp32 on cpu"]),
+        ({"a": 2, "b": 1}, ["note: the parts were not all scored alike: 2 by a, 1 by b"]),
     ],
 )
-def test_what_computed_the_scores_is_said_once(scorers: list[str], said: list[str]) -> None:
+def test_what_computed_the_scores_is_said_once(scorers: dict[str, int], said: list[str]) -> None:
     recorder = Recorder()
-    tell_scorers(recorder, [PartTime(number, 1, 1.0, name) for number, name in enumerate(scorers)])
+    tell_scorers(recorder, scorers)
     assert recorder.notes == said
