@@ -1,7 +1,7 @@
 """`make bench-score-gpu`: the scorer on a GPU beside the bare forward pass of its encoder and a plain matrix product.
 
-Encoders of two sizes with random weights (speed does not ask for trained ones), in 16 bits, on texts of given lengths and
-of mixed ones.  The scorer gets Arrow batches and gives Arrow batches, without Spark: guard, tokens, batches, encoder,
+Encoders of two sizes with random weights (speed does not ask for trained ones), in 16 bits, on texts of given and of
+mixed lengths.  The scorer gets Arrow batches and gives Arrow batches, without Spark: guard, tokens, batches, encoder,
 head.  The bare forward pass gets ids that lie on the device already, sorted, at the best of several batch sizes.  The
 tokenizer splits at blanks, and is cheaper than a real one.  The last line is JSON.
 """

@@ -130,7 +130,7 @@ def _compare(stage: Stage, asked: argparse.Namespace, count: int) -> None:
     frames = [stage.spark.read.parquet(str(path)).repartition(asked.cores).cache() for path in (sample, stage.queries)]
     for frame in frames:
         frame.count()
-    udf, output = predict_udf(encoder, stage.router / member.head, tokens), stage.work / "udf"
+    udf, output = predict_udf(encoder, stage.router / member.head, tokens, member.surface), stage.work / "udf"
     few = Stage(stage.spark, stage.router, sample, stage.cores, stage.work)
     contestants: dict[str, Callable[[], float]] = {
         **{name: rival.run for name, rival in rivals.items()},
@@ -246,9 +246,8 @@ def _steps(stage: Stage, backend: Backend) -> dict[str, float]:
     batches: list = timed("read and guard", lambda: list(read_split(split, spec, ())))  # type: ignore[assignment]
     texts = [text for batch in batches for text in batch["prompt"].to_pylist()]
     prepared = timed("tokens", lambda: encoder.prepare(texts))
-    timed("surface", lambda: surface_features(texts))
+    surface = timed("surface", lambda: surface_features(texts))
     vectors = timed("encoder", lambda: encoder.vectors(prepared))  # type: ignore[arg-type]
-    surface = surface_features(texts)
     timed("heads", lambda: [head.score(vectors, None, surface) for _, head in router.heads])  # type: ignore[arg-type]
     scored = list(score_batches(batches, router, SCORED))
     timed("write", lambda: batches_to_parquet(scored, SCORED))

@@ -90,7 +90,7 @@ def best_bare(encoder: Path, sample: Path, tokens: int, batches: Sequence[int], 
     return min(seconds, key=lambda choice: seconds[choice])
 
 
-def predict_udf(encoder: Path, head: Path, tokens: int) -> Callable[..., Column]:
+def predict_udf(encoder: Path, head: Path, tokens: int, surface: bool) -> Callable[..., Column]:
     """``predict_batch_udf``, used as its documentation shows, that gives scores: the encoder, then the router's head.
 
     Workers that computed with it once keep the model for as long as they live.
@@ -105,7 +105,7 @@ def predict_udf(encoder: Path, head: Path, tokens: int) -> Callable[..., Column]
         from transformers import AutoModel, AutoTokenizer
 
         tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-        scores = load_head(Path(head_file), model.config.hidden_size, surface=True)
+        scores = load_head(Path(head_file), model.config.hidden_size, surface=surface)
 
         def predict(texts: np.ndarray) -> np.ndarray:
             batch = tokenizer(list(texts), padding=True, truncation=True, max_length=tokens, return_tensors="pt")
@@ -113,7 +113,7 @@ def predict_udf(encoder: Path, head: Path, tokens: int) -> Callable[..., Column]
                 states = model(**batch).last_hidden_state
             mask = batch["attention_mask"].unsqueeze(-1)
             vectors = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1)).numpy()
-            return scores.score(vectors, None, surface_features(list(texts)))
+            return scores.score(vectors, None, surface_features(list(texts)) if surface else None)
 
         return predict
 
