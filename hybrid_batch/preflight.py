@@ -17,6 +17,7 @@ from hybrid_batch.core.errors import ConfigError, HybridBatchError, Infrastructu
 if TYPE_CHECKING:
     from pyarrow import DataType
 
+    from hybrid_batch.engines.base import RouterRecipe
     from hybrid_batch.engines.router_card import RouterCard
     from hybrid_batch.spark.source import InputPlan
 
@@ -133,14 +134,25 @@ def _names(config: AnswerConfig, kinds: Mapping[str, DataType]) -> Iterator[Find
 
 def _router(config: JobConfig) -> Iterator[Finding]:
     from hybrid_batch.engines.router_card import CARD, read_card
+    from hybrid_batch.routers import router_recipe
     from hybrid_batch.storage import is_remote, join, normalise, open_store
 
     folder = normalise(config.router.path)
     # Far away only the card is read; its files are checked where they are fetched.
     card = read_card(open_store(folder).read(join(folder, CARD)) if is_remote(folder) else folder)
     yield Finding(OK, "router.path", f"router {card.name}, {len(card.files)} files, reads {card.max_length} tokens")
+    yield Finding(OK, "router.backend", _backend_told(router_recipe(folder, config.router.backend)))
     if config.input.columns.task is not None:
         yield _task(card)
+
+
+def _backend_told(recipe: RouterRecipe) -> str:
+    """What will compute the scores, as far as can be known before an executor looks at its machine."""
+    if recipe.backend != "auto":
+        return recipe.backend
+    export = recipe.export
+    without = f"its export in {export.numbers}" if export else "torch: it is not exported"
+    return f"torch where there is a GPU, else {without}"
 
 
 def _task(card: RouterCard) -> Finding:

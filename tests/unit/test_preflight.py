@@ -39,7 +39,13 @@ def test_a_sound_configuration_has_only_good_findings(document: dict[str, Any]) 
     told = {finding.field: finding.message for finding in findings}
     assert told["input.path"].startswith("1 file, ")
     assert told["router.path"] == "router paper, 4 files, reads 128 tokens"
+    assert told["router.backend"] == "torch where there is a GPU, else torch: it is not exported"
     assert require_ready(parse_config(document)) == []
+
+
+def test_a_backend_that_needs_an_export_is_refused_without_one(document: dict[str, Any]) -> None:
+    document["router"]["backend"] = "onnx-int8"
+    assert "is not exported as int8; run: hybrid-batch export" in found(document, "error")["router.path"]
 
 
 def test_the_limit_makes_rows_known(document: dict[str, Any]) -> None:
