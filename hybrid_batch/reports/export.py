@@ -14,11 +14,15 @@ from hybrid_batch.reports.evaluation import figures_table
 
 
 def export_view(export: Export, agreement: Agreement) -> RenderableType:
-    """Distances to torch's scores, speed where it was measured, and how many tiers change at which thresholds."""
+    """Distances to torch's scores; of enough queries also the speed, and how many tiers change at which thresholds."""
+    facts = pairs_view(_facts(export, agreement))
+    if agreement.speed is None:
+        hint = "With --labels the command says how many of your own queries change their tier, and how fast it is here."
+        return Group(facts, Text(), Text(hint, style="dim"))
     table = figures_table("Tiers that change", "Threshold", "Of the queries")
     for one in agreement.changed:
         table.add_row(one.what, f"{one.threshold:.6f}", words.percent(one.share))
-    return Group(pairs_view(_facts(export, agreement)), Text(), table)
+    return Group(facts, Text(), table)
 
 
 def _facts(export: Export, agreement: Agreement) -> Iterator[tuple[str, str]]:

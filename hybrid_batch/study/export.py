@@ -85,7 +85,7 @@ def export(
                 f"{numbers}: a score differs from torch's by {agreement.largest:.6f}, allowed are {record.tolerance}; "
                 "nothing was written"
             )
-        _require_few_changed(agreement)
+        require_few_changed(agreement)
         record = replace(record, largest=agreement.largest)
         (work / RECORD).write_bytes(record.to_json())
         place, size = _publish(work, join(normalise(router), FOLDER, numbers))
@@ -101,7 +101,8 @@ def _require_free(router: str, numbers: str, force: bool) -> None:
         )
 
 
-def _require_few_changed(agreement: Agreement) -> None:
+def require_few_changed(agreement: Agreement) -> None:
+    """Raise ``ConfigError`` if more than :data:`MOST_CHANGED` of at least :data:`JUDGED_ROWS` queries change tier."""
     worst = max(agreement.changed, key=lambda one: one.share)
     if agreement.rows >= JUDGED_ROWS and worst.share > MOST_CHANGED:
         raise ConfigError(

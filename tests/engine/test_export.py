@@ -9,20 +9,23 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from hybrid_batch.cli import app
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.engines.base import Backend
-from hybrid_batch.engines.exports import FOLDER, GRAPH, RECORD, TOLERANCES
+from hybrid_batch.engines.exports import FOLDER, GRAPH, RECORD, TOLERANCES, Agreement, Changed
 from hybrid_batch.engines.head import save_head
 from hybrid_batch.engines.router import load_router
 from hybrid_batch.engines.router_card import CARD, ENCODER, FORMAT, HEAD, file_record
 from hybrid_batch.routers import router_recipe
 from hybrid_batch.spark.executor import router as loaded
-from hybrid_batch.study.export import export
+from hybrid_batch.study.export import export, require_few_changed
 from hybrid_batch.study.probes import PROBES
+from hybrid_batch.tables import LABELS
 from tests.support.heads import linear_head
 from tests.support.jobs import Recorder
 from tests.support.tiny_encoders import DIM, make_tiny_encoder
@@ -156,6 +159,45 @@ def test_the_command_exports_beside_the_router_and_says_how_near_the_scores_are(
     assert "allowed are 2e-05" in result.output
     assert (folder / FOLDER / "fp32" / ENCODER / GRAPH).is_file()
     assert load_router(folder, "onnx-fp32").told == "onnx fp32 on cpu"
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labels table of 150 different queries."""
+    path = tmp_path_factory.mktemp("labels") / "labels.parquet"
+    prompts = [f"What follows from {number} and {number * 37 % 101}?" * (1 + number % 3) for number in range(150)]
+    rows = [
+        {"query_id": str(number), "prompt": prompt, "q_small": [float(number % 2)], "q_large": [1.0]}
+        for number, prompt in enumerate(prompts)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=LABELS), path)
+    return path
+
+
+def test_with_labels_the_command_says_which_tiers_change_and_how_fast_it_is(tmp_path: Path, labels: Path) -> None:
+    folder = make_tiny_router(tmp_path / "router")
+    calibrated = CliRunner().invoke(app, ["calibrate", str(folder), str(labels), "--small-share", "0.3"])
+    assert calibrated.exit_code == 0, calibrated.output
+    without = CliRunner().invoke(app, ["export", str(folder)])
+    assert without.exit_code == 2
+    assert "this router is calibrated: give --labels" in without.stderr
+    result = CliRunner().invoke(app, ["export", str(folder), "--labels", str(labels)])
+    assert result.exit_code == 0, result.output
+    assert "150 texts" in result.output
+    assert "times that of torch" in result.output
+    thresholds = [line.split()[0] for line in result.output.splitlines() if line.startswith("small_share")]
+    assert len(thresholds) == 4  # the calibrated one, and those of three shares
+    again = CliRunner().invoke(app, ["export", str(folder), "--labels", str(labels)])
+    assert again.exit_code == 2
+    assert "is exported as int8 already; --force exports it again" in again.stderr
+
+
+def test_an_export_that_changes_too_many_tiers_is_not_written() -> None:
+    changed = (Changed("small_share 0.4", 0.5, 0.004), Changed("max_drop_pct 1.0", 0.7, 0.006))
+    require_few_changed(Agreement(999, 0.0, 0.0, 1.0, changed))
+    require_few_changed(Agreement(1000, 0.0, 0.0, 1.0, changed[:1]))
+    with pytest.raises(ConfigError, match=r"0\.60% of 1,000 queries change .* 0\.700000 \(max_drop_pct 1\.0\)"):
+        require_few_changed(Agreement(1000, 0.0, 0.0, 1.0, changed))
 
 
 @pytest.mark.parametrize(
