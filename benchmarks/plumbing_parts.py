@@ -102,10 +102,10 @@ def run_job(folder: Path, output: Path) -> None:
     with spark_session(app_name="plumbing", master="local[2]", conf={}, log_file=output / "spark.log") as spark:
         say(step="start", seconds=time.monotonic() - began)
         with _step("ids"):
-            checked = jobs.check_ids(spark, source.splits, spec_of(folder))
-        with _step("score", rows=checked.rows):
-            task = score_task(folder, checked.splits, source.kept, layout)
-            times = jobs.score(spark, task, [split.number for split in checked.splits])
+            located = jobs.check_ids(spark, source.splits, spec_of(folder))
+        with _step("score"):
+            task = score_task(folder, located, source.kept, layout)
+            times = jobs.score(spark, task, [split.number for split in located])
         say(parts=[[time.rows, time.seconds] for time in times])
         _route(spark, layout, [split.number for split in source.splits])
 
@@ -173,7 +173,8 @@ def _histogram(counted: list[pa.RecordBatch]) -> Any:
 
 
 def _profile(name: str, rows: int | None, body: Callable[[], object]) -> None:
-    """Say where the time of ``body`` goes, in all its threads."""
+    """Say where the time of ``body`` goes, in all its threads, once everything is imported."""
+    body()
     profiles: list[cProfile.Profile] = []
 
     def begin(*_: object) -> None:

@@ -41,10 +41,6 @@ class ProcessTree:
         self._ended.set()
         self._thread.join()
 
-    def peak(self, kind: str) -> float:
-        """The highest peak of ``kind`` over all phases, in MB."""
-        return max((peaks[kind] for peaks in self.peaks.values()), default=0.0)
-
     def cpu_seconds(self) -> Counter[str]:
         """Processor time by kind of process so far, of those that ended too."""
         used = Counter[str]()

@@ -13,31 +13,36 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 
 from benchmarks.routing_sets import folder as data_folder
 from benchmarks.scoring_queries import found_queries
 from benchmarks.scoring_rivals import Crew, Rival, best_bare, predict_udf, run_udf
 from hybrid_batch.core.inputs import InputSpec
 from hybrid_batch.core.layout import RunLayout
-from hybrid_batch.core.routing import ScoreHistogram, SmallSharePolicy, assign_tiers, decide, to_micros
+from hybrid_batch.core.routing import GRID, to_micros
 from hybrid_batch.demo.artefact import assemble_router
 from hybrid_batch.engines.base import Backend
+from hybrid_batch.engines.router import load_router
 from hybrid_batch.engines.router_card import read_card
+from hybrid_batch.engines.surface import surface_features
+from hybrid_batch.parquet import batches_to_parquet
 from hybrid_batch.routers import router_recipe
 from hybrid_batch.spark import executor, jobs, tasks
 from hybrid_batch.spark.readers import read_split
 from hybrid_batch.spark.session import spark_session
 from hybrid_batch.spark.source import plan_input
-from hybrid_batch.stages.route import count_scores
+from hybrid_batch.stages.score import score_batches
+from hybrid_batch.study.agreement import share_changed, share_threshold
 from hybrid_batch.study.export import export
 from hybrid_batch.tables import SCORED
 
@@ -47,6 +52,7 @@ SPLITS_PER_CORE = 4
 BATCHES = (8, 16, 32, 64, 128)
 SAMPLE, WARM_ROWS = 300, 64
 OURS: tuple[Backend, ...] = ("torch-fp32", "torch-bf16", "onnx-int8")
+REFERENCE: Backend = "torch-fp32"
 BARE, CREW, SENTENCES, UDF = "bare encoder", "bare, one for each core", "sentence-transformers", "predict_batch_udf"
 
 
@@ -68,7 +74,7 @@ class Stage:
         shutil.rmtree(layout.root, ignore_errors=True)
         recipe = router_recipe(str(self.router), backend)
         # A worker must not remember the scores of the turn before.
-        scorer = partial(executor.scorer, type(recipe)(**{**vars(recipe), "remember": 0}))
+        scorer = partial(executor.scorer, replace(recipe, remember=0))
         task = tasks.ScoreTask(layout=layout, splits=plan.splits, spec=spec, kept=(), scorer=scorer)
         began = time.perf_counter()
         jobs.score(self.spark, task, range(len(plan.splits)))
@@ -111,57 +117,73 @@ class _Silent:
     def progress(self, progress: object) -> None: ...
 
 
+@dataclass(frozen=True)
+class Contestant:
+    """``run`` gives the seconds for all queries, ``warm`` those of a few; ``end`` frees what it holds."""
+
+    run: Callable[[], float]
+    start_seconds: float | None = None
+    warm: Callable[[], float] | None = None
+    end: Callable[[], None] | None = None
+
+
 def _compare(stage: Stage, asked: argparse.Namespace, count: int) -> None:
-    card = read_card((stage.router / "router.json").read_bytes())
-    (member,) = card.members
-    encoder, tokens = stage.router / member.encoder, card.max_length
-    texts = pq.read_table(stage.queries)["prompt"].to_pylist()
-    sample = _written(texts[:: max(1, count // SAMPLE)], stage.work / "sample.parquet")
-    threads_tried = range(1, asked.cores + 1)
-    batch, threads = best_bare(encoder, sample, tokens, asked.batches, threads_tried)
-    print(f"bare encoder: fastest with {batch} queries a batch and {threads} threads, of {asked.batches} and 1 to "
-          f"{asked.cores}")  # fmt: skip
-    shares = [_written(texts[core :: asked.cores], stage.work / f"share-{core}.parquet") for core in range(asked.cores)]
-    rivals = {
-        BARE: Rival("bare", encoder, stage.queries, tokens, batch, threads),
-        CREW: Crew([Rival("bare", encoder, share, tokens, batch, 1) for share in shares]),
-        SENTENCES: Rival("sentence-transformers", encoder, stage.queries, tokens),
-    }
-    frames = [stage.spark.read.parquet(str(path)).repartition(asked.cores).cache() for path in (sample, stage.queries)]
-    for frame in frames:
-        frame.count()
-    udf, output = predict_udf(encoder, stage.router / member.head, tokens, member.surface), stage.work / "udf"
-    few = Stage(stage.spark, stage.router, sample, stage.cores, stage.work)
-    contestants: dict[str, Callable[[], float]] = {
-        **{name: rival.run for name, rival in rivals.items()},
-        UDF: lambda: run_udf(udf, frames[1], output),
-        **{backend: partial(stage.run, backend) for backend in OURS},
-    }
-    # Workers that have waited for a minute are gone: their start is no part of a turn.
-    warm: dict[str, Callable[[], float]] = {
-        UDF: lambda: run_udf(udf, frames[0].limit(WARM_ROWS).repartition(asked.cores), output),
-        **{backend: partial(few.run, backend) for backend in OURS},
-    }
-    started: dict[str, float] = {name: rival.start_seconds for name, rival in rivals.items()}
+    contestants = _contestants(stage, asked, count)
+    started = {name: one.start_seconds for name, one in contestants.items() if one.start_seconds is not None}
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     scores: dict[str, np.ndarray] = {}
     for turn in range(asked.rounds):
         names = list(contestants)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            if name in warm:
-                started.setdefault(name, warm[name]())
-                warm[name]()
-            seconds[name].append(contestants[name]())
+            if (warm := contestants[name].warm) is not None:
+                # Workers that have waited for a minute are gone: their start is no part of a turn.
+                started.setdefault(name, warm())
+                warm()
+            seconds[name].append(contestants[name].run())
             if name in OURS:
                 scores[name] = stage.scores()
-        print(f"round {turn + 1} of {asked.rounds}: {_turn(seconds)}", flush=True)
-    for rival in rivals.values():
-        rival.close()
+        told = ", ".join(f"{name} {values[-1]:.1f} s" for name, values in seconds.items())
+        print(f"round {turn + 1} of {asked.rounds}: {told}", flush=True)
+    for one in contestants.values():
+        if one.end is not None:
+            one.end()
     _report(stage, count, seconds, started, scores)
 
 
-def _turn(seconds: Mapping[str, list[float]]) -> str:
-    return ", ".join(f"{name} {values[-1]:.1f} s" for name, values in seconds.items())
+def _contestants(stage: Stage, asked: argparse.Namespace, count: int) -> dict[str, Contestant]:
+    card = read_card((stage.router / "router.json").read_bytes())
+    (member,) = card.members
+    encoder, tokens = stage.router / member.encoder, card.max_length
+    texts = pq.read_table(stage.queries)["prompt"].to_pylist()
+    sample = _written(texts[:: max(1, count // SAMPLE)], stage.work / "sample.parquet")
+    batch, threads = best_bare(encoder, sample, tokens, asked.batches, range(1, asked.cores + 1))
+    tried = f"of {tuple(asked.batches)} and 1 to {asked.cores}"
+    print(f"bare encoder: fastest with {batch} queries a batch and {threads} threads, {tried}")
+    shares = [_written(texts[core :: asked.cores], stage.work / f"share-{core}.parquet") for core in range(asked.cores)]
+    rivals: dict[str, Rival | Crew] = {
+        BARE: Rival("bare", encoder, stage.queries, tokens, batch, threads),
+        CREW: Crew([Rival("bare", encoder, share, tokens, batch, 1) for share in shares]),
+        SENTENCES: Rival("sentence-transformers", encoder, stage.queries, tokens),
+    }
+    udf = predict_udf(encoder, stage.router / member.head, tokens, member.surface)
+    few = replace(stage, queries=sample)
+    return {
+        **{name: Contestant(rival.run, rival.start_seconds, end=rival.close) for name, rival in rivals.items()},
+        UDF: Contestant(partial(run_udf, udf, _cached(stage), stage.work / "udf"), None, _warm_udf(udf, few)),
+        **{backend: Contestant(partial(stage.run, backend), None, partial(few.run, backend)) for backend in OURS},
+    }
+
+
+def _cached(stage: Stage) -> DataFrame:
+    """The queries in Spark's memory, a partition for each core."""
+    frame = stage.spark.read.parquet(str(stage.queries)).repartition(stage.cores).cache()
+    frame.count()
+    return frame
+
+
+def _warm_udf(udf: Callable[..., Column], few: Stage) -> Callable[[], float]:
+    frame = _cached(few).limit(WARM_ROWS).repartition(few.cores)
+    return partial(run_udf, udf, frame, few.work / "udf")
 
 
 def _report(
@@ -172,9 +194,8 @@ def _report(
     scores: Mapping[str, np.ndarray],
 ) -> None:
     micros = {name: to_micros(values) for name, values in scores.items()}
-    threshold = _demo_threshold(scores["torch-fp32"])
-    tiers = {name: assign_tiers(values, threshold) for name, values in micros.items()}
-    flips = {name: float(np.mean(values != tiers["torch-fp32"])) for name, values in tiers.items()}
+    threshold = share_threshold(micros[REFERENCE], DEMO_SHARE)
+    flips = {name: share_changed(values, micros[REFERENCE], threshold) for name, values in micros.items()}
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     fastest = min(OURS, key=lambda name: medians[name])
     print(f"\n{'':<24}{'queries/s':>10}{'seconds':>10}{'spread':>16}{'start-up':>10}{'tiers changed':>15}")
@@ -183,23 +204,16 @@ def _report(
         spread = f"{min(values):.1f} to {max(values):.1f}"
         changed = f"{flips[name]:.2%}" if name in flips else ""
         print(f"{name:<24}{speed}{spread:>16}{started[name]:>10.1f}{changed:>15}")
-    _say_what_limits(stage, fastest)
-
-    def ratio(ours: str, theirs: str) -> float:
-        """Of the speeds, turn by turn: what slows the machine down in one turn slows both."""
-        return round(statistics.median(b / a for a, b in zip(seconds[ours], seconds[theirs], strict=True)), 3)
-
+    print("\nWhere one worker's time goes (one thread, without Spark):")
+    for backend in (REFERENCE, fastest):
+        steps = _steps(stage, backend)
+        shares = (f"{name} {value / sum(steps.values()):.1%}" for name, value in steps.items())
+        print(f"  {backend:<12}" + ", ".join(shares))
     found = {
-        "vs_bare": ratio("torch-fp32", BARE),
-        "vs_bare_on_each_core": ratio("torch-fp32", CREW),
-        "vs_sentence_transformers": ratio("torch-fp32", SENTENCES),
-        "vs_predict_batch_udf": ratio("torch-fp32", UDF),
-        "fastest": fastest,
-        "fastest_vs_sentence_transformers": ratio(fastest, SENTENCES),
-        "fastest_vs_bare": ratio(fastest, BARE),
+        **_ratios(seconds, fastest),
         "tier_flips": round(flips[fastest], 5),
-        "largest_difference": round(float(np.abs(scores[fastest] - scores["torch-fp32"]).max()), 6),
-        "threshold": threshold / 1e6,
+        "largest_difference": round(float(np.abs(micros[fastest] - micros[REFERENCE]).max()) / GRID, 6),
+        "threshold": threshold / GRID,
         "queries": count,
         "rounds": len(seconds[BARE]),
         "queries_per_s": {name: round(count / value, 1) for name, value in medians.items()},
@@ -208,50 +222,53 @@ def _report(
     print("\n" + json.dumps(found))
 
 
-def _demo_threshold(scores: np.ndarray) -> int:
-    """The threshold that the demo's policy takes for these scores in fp32."""
-    rows = pa.RecordBatch.from_pydict({"score": scores, "error_kind": pa.nulls(len(scores), pa.string())})
-    counts = count_scores(rows, None)
-    histogram = ScoreHistogram(np.asarray(counts["micros"]), np.asarray(counts["rows"]))
-    return decide(SmallSharePolicy(DEMO_SHARE), histogram).threshold_micros
+def _ratios(seconds: Mapping[str, list[float]], fastest: str) -> dict[str, float | str]:
+    """Of the speeds, turn by turn: what slows the machine down in one turn slows both."""
 
+    def ratio(ours: str, theirs: str) -> float:
+        return round(statistics.median(b / a for a, b in zip(seconds[ours], seconds[theirs], strict=True)), 3)
 
-def _say_what_limits(stage: Stage, fastest: str) -> None:
-    """Where the time of one worker goes, step by step, without Spark."""
-    print("\nWhere one worker's time goes (one thread, without Spark):")
-    for backend in ("torch-fp32", fastest):
-        steps = _steps(stage, backend)  # type: ignore[arg-type]
-        total = sum(steps.values())
-        print(f"  {backend:<12}" + ", ".join(f"{name} {value / total:.1%}" for name, value in steps.items()))
+    return {
+        "vs_bare": ratio(REFERENCE, BARE),
+        "vs_bare_on_each_core": ratio(REFERENCE, CREW),
+        "vs_sentence_transformers": ratio(REFERENCE, SENTENCES),
+        "vs_predict_batch_udf": ratio(REFERENCE, UDF),
+        "fastest": fastest,
+        "fastest_vs_sentence_transformers": ratio(fastest, SENTENCES),
+        "fastest_vs_bare": ratio(fastest, BARE),
+    }
 
 
 def _steps(stage: Stage, backend: Backend) -> dict[str, float]:
-    from hybrid_batch.engines.router import load_router
-    from hybrid_batch.engines.surface import surface_features
-    from hybrid_batch.parquet import batches_to_parquet
-    from hybrid_batch.stages.score import score_batches
-
+    """Seconds of each step for the queries of one task, one after the other."""
     spec = stage.spec(stage.queries)
     split = plan_input(spec).splits[0]
     router = load_router(stage.router, backend, threads=1, device="cpu", remember=0)
     (encoder,) = router.encoders.values()
-    steps: dict[str, float] = {}
+    seconds: dict[str, float] = {}
 
-    def timed(name: str, work: Callable[[], object]) -> object:
+    @contextmanager
+    def step(name: str) -> Iterator[None]:
         began = time.perf_counter()
-        result = work()
-        steps[name] = time.perf_counter() - began
-        return result
+        yield
+        seconds[name] = time.perf_counter() - began
 
-    batches: list = timed("read and guard", lambda: list(read_split(split, spec, ())))  # type: ignore[assignment]
+    with step("read and guard"):
+        batches = list(read_split(split, spec, ()))
     texts = [text for batch in batches for text in batch["prompt"].to_pylist()]
-    prepared = timed("tokens", lambda: encoder.prepare(texts))
-    surface = timed("surface", lambda: surface_features(texts))
-    vectors = timed("encoder", lambda: encoder.vectors(prepared))  # type: ignore[arg-type]
-    timed("heads", lambda: [head.score(vectors, None, surface) for _, head in router.heads])  # type: ignore[arg-type]
+    with step("tokens"):
+        prepared = encoder.prepare(texts)
+    with step("surface"):
+        surface = surface_features(texts)
+    with step("encoder"):
+        vectors = encoder.vectors(prepared)
+    with step("heads"):
+        for _, head in router.heads:
+            head.score(vectors, None, surface)
     scored = list(score_batches(batches, router, SCORED))
-    timed("write", lambda: batches_to_parquet(scored, SCORED))
-    return steps
+    with step("write"):
+        batches_to_parquet(scored, SCORED)
+    return seconds
 
 
 def _written(texts: list[str], path: Path) -> Path:

@@ -153,12 +153,13 @@ def _sample(spark: SparkSession, job: Job[LabelConfig]) -> pa.Table:
     splits, spec = job.plan.splits, _spec(job.config)
     missing = sorted({split.number for split in splits} - job.ledger.scored_parts())
     if missing:
-        checked = label_jobs.check_ids(spark, splits, spec)
-        job.observer.note(f"sampling {job.config.labels.sample:,} of {checked.rows:,} queries")
-        limit = label_jobs.sample_limit(spark, checked.splits, spec, job.config.labels.sample)
+        located = label_jobs.check_ids(spark, splits, spec)
+        rows = sum(split.rows or 0 for split in located)
+        job.observer.note(f"sampling {job.config.labels.sample:,} of {rows:,} queries")
+        limit = label_jobs.sample_limit(spark, located, spec, job.config.labels.sample)
         if limit is None:
             raise InputError(f"{spec.path}: holds no query that a model could answer")
-        task = SampleTask(job.layout, checked.splits, spec, job.source.kept, limit)
+        task = SampleTask(job.layout, located, spec, job.source.kept, limit)
         label_jobs.commit_sample(spark, task, missing)
     store = open_store(job.layout.root)
     parts = [from_parquet(store.read(job.layout.scored(split.number))) for split in splits]

@@ -131,18 +131,18 @@ def _score(spark: SparkSession, job: Job) -> Sequence[int]:
     splits = job.plan.splits
     missing = sorted({split.number for split in splits} - job.ledger.scored_parts())
     if missing:
-        checked = jobs.check_ids(spark, splits, job.config.input.to_spec())
+        located = jobs.check_ids(spark, splits, job.config.input.to_spec())
         task = tasks.ScoreTask(
             layout=job.layout,
-            splits=checked.splits,
+            splits=located,
             spec=job.config.input.to_spec(),
             kept=job.source.kept,
             scorer=partial(executor.scorer, planned_recipe(job.config.router.path, job.plan)),
         )
-        with watch.watched(job.observer, watch.score_look(job.ledger, checked.splits, checked.rows)):
+        with watch.watched(job.observer, watch.score_look(job.ledger, located)):
             times = jobs.score(spark, task, missing)
         watch.tell_scorers(job.observer, job.ledger.scored_by())
-        watch.tell_skew(job.observer, checked.splits, times)
+        watch.tell_skew(job.observer, located, times)
     return [split.number for split in splits]
 
 

@@ -25,7 +25,6 @@ OK: Final = "ok"
 WARN: Final = "warn"
 ERROR: Final = "error"
 
-_AMD_DRIVER = Path("/dev/kfd")
 _PROBE_SECONDS = 30
 _FIND_VLLM = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
 
@@ -230,6 +229,8 @@ def _endpoint(field: str, tier: EndpointTier) -> Iterator[Finding]:
 
 
 def _server(field: str, tier: ServerTier, max_tokens: int, here: bool) -> Iterator[Finding]:
+    from hybrid_batch.spark.gpus import AMD_DRIVER
+
     # What is missing on this machine may be there on the executors of a cluster.
     missing = ERROR if here else WARN
     if (folder := tier.model_folder()) is not None:
@@ -241,7 +242,7 @@ def _server(field: str, tier: ServerTier, max_tokens: int, here: bool) -> Iterat
         yield Finding(WARN, f"{field}.trust_remote_code", "code that comes with the model will be run")
     if tier.server == "vllm":
         yield _vllm(field, tier, missing)
-        if here and tier.gpus and not _AMD_DRIVER.exists() and tier.gpus > (found := gpus_here()):
+        if here and tier.gpus and not AMD_DRIVER.exists() and tier.gpus > (found := gpus_here()):
             message = f"an engine takes {tier.gpus}, this machine shows {found}; gpus: 0 runs on the CPU"
             yield Finding(ERROR, f"{field}.gpus", message)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -39,24 +38,24 @@ def router_fingerprint(path: str) -> str:
 
 
 def router_recipe(
-    path: str,
-    backend: Backend = AUTO,
-    threads: int | None = None,
-    named: str = "router.path",
-    numbers: Sequence[str] = tuple(TOLERANCES),
+    path: str, backend: Backend = AUTO, threads: int | None = None, named: str = "router.path"
 ) -> RouterRecipe:
     """What an executor needs to load the router at ``path`` on ``backend``.
 
-    With ``auto`` the first export of ``numbers`` that lies beside the router goes along, for executors without a GPU;
-    one that was made of another version of the router does not.  Raises ``ConfigError`` as :func:`router_card`, and
-    for an export that is asked for and not there.
+    With ``auto`` the fastest export that lies beside the router goes along, for executors without a GPU.  Raises
+    ``ConfigError`` as :func:`router_card`, and for an export that is asked for and not there.
     """
     card = router_card(path, named)
-    wanted = tuple(numbers) if backend == AUTO else (backend.removeprefix("onnx-"),)
-    exports = [found for one in wanted if (found := _export(path, one, card)) is not None]
-    if backend.startswith("onnx-") and not exports:
-        raise ConfigError(not_exported(normalise(path), wanted[0]))
-    return RouterRecipe(normalise(path), card.fingerprint, backend, exports[0] if exports else None, threads)
+    if backend == AUTO:
+        found = (export_of(path, numbers, card) for numbers in TOLERANCES)
+        export = next((one for one in found if one is not None), None)
+    elif backend.startswith("onnx-"):
+        numbers = backend.removeprefix("onnx-")
+        if (export := export_of(path, numbers, card)) is None:
+            raise ConfigError(not_exported(normalise(path), numbers))
+    else:
+        export = None
+    return RouterRecipe(normalise(path), card.fingerprint, backend, export, threads)
 
 
 def scorer_entry(recipe: RouterRecipe) -> dict[str, str]:
@@ -87,9 +86,8 @@ def require_planned(folder: Path, recipe: RouterRecipe) -> None:
         )
 
 
-def _export(path: str, numbers: str, card: RouterCard) -> ExportRef | None:
-    if numbers not in TOLERANCES:
-        return None
+def export_of(path: str, numbers: str, card: RouterCard) -> ExportRef | None:
+    """The export in ``numbers`` beside the router at ``path``; None if there is none that was made of this ``card``."""
     url = join(normalise(path), FOLDER, numbers, RECORD)
     content = open_store(url).read_if_present(url)
     try:

@@ -51,18 +51,24 @@ def _watch(observer: Observer, look: Look, begin: float, ended: threading.Event)
         pause = max(SHORTEST_PAUSE_S, PAUSE_PER_LOOK * (time.monotonic() - started))
 
 
-def score_look(ledger: Ledger, splits: Sequence[Split], total_rows: int | None) -> Look:
-    """Progress of scoring, by committed parts; parts of unknown size count with the mean."""
-    pace = Pace(ledger.scored_parts())
-    before = _scored_rows(pace.committed, splits, total_rows)
+def score_look(ledger: Ledger, splits: Sequence[Split]) -> Look:
+    """Progress of scoring ``splits`` of known rows, by committed parts."""
+    pace, total_rows = Pace(ledger.scored_parts()), _rows(splits)
+
+    def done() -> int:
+        return _rows(split for split in splits if split.number in pace.committed)
+
+    before = done()
 
     def look(elapsed: float) -> Progress:
-        committed = ledger.scored_parts()
-        pace.saw(committed, elapsed)
-        rows = _scored_rows(committed, splits, total_rows)
-        return Progress("score", rows, total_rows, elapsed, before, parts=pace.parts(splits, elapsed))
+        pace.saw(ledger.scored_parts(), elapsed)
+        return Progress("score", done(), total_rows, elapsed, before, parts=pace.parts(splits, elapsed))
 
     return look
+
+
+def _rows(splits: Iterable[Split]) -> int:
+    return sum(split.rows or 0 for split in splits)
 
 
 class Pace:
@@ -110,13 +116,6 @@ def tell_scorers(observer: Observer, scorers: Mapping[str, int]) -> None:
     elif scorers:
         shares = ", ".join(f"{count:,} by {name}" for name, count in scorers.items())
         observer.note(f"note: the parts were not all scored alike: {shares}")
-
-
-def _scored_rows(parts: Set[int], splits: Sequence[Split], total_rows: int | None) -> int:
-    known = [split.rows for split in splits if split.number in parts]
-    if all(rows is not None for rows in known):
-        return sum(rows or 0 for rows in known)
-    return round((total_rows or 0) * len(parts) / len(splits))
 
 
 def generate_look(

@@ -11,6 +11,8 @@ from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 
+from hybrid_batch.engines.memory import REMEMBERED
+
 Message = Mapping[str, Any]
 """One chat turn: ``{"role": "system" | "user" | "assistant", "content": str}``."""
 
@@ -104,7 +106,7 @@ class RouterRecipe:
     backend: Backend = "auto"
     export: ExportRef | None = None
     threads: int | None = None
-    remember: int = 200_000
+    remember: int = REMEMBERED
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,12 @@ class Export:
 
 @dataclass(frozen=True)
 class Changed:
-    """Of the queries, the ``share`` (in [0, 1]) whose tier is another one at ``threshold``; ``what`` asks for it."""
+    """The ``share`` (in [0, 1]) of ``rows`` queries whose tier changes at ``threshold``, which ``what`` needs."""
 
     what: str
     threshold: float
     share: float
+    rows: int
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Final
 import xxhash
 
 REMEMBERED: Final = 200_000
-"""Queries a worker remembers; at some 200 bytes each."""
+"""Queries a worker remembers; they take some 25 MB."""
 
 
 class ScoreMemory:

@@ -32,8 +32,8 @@ _NUMBERS: Final[Mapping[str, Numbers | None]] = {"torch": None, "torch-fp32": "f
 class PreparedQueries:
     """n texts, ready to be scored.
 
-    ``fresh`` are those that must be read, each once; ``keys`` are theirs.  ``places`` (int ``[n]``) says where each
-    text's score stands in the fresh ones followed by ``remembered`` (float64).
+    Some must be read, each once: ``keys``, ``known`` parts, ``surface`` and ``encoded`` batches are theirs.
+    ``places`` (int ``[n]``) says where each text's score stands in theirs followed by ``remembered`` (float64).
     """
 
     places: np.ndarray
@@ -153,7 +153,7 @@ def load_router(
     exported = backend.removeprefix("onnx-") if backend.startswith("onnx-") else None
     export = None if exported is None else load_export(folder, exported, card.fingerprint)
     encoders = {
-        name: load_encoder(folder / name, card.max_length, threads, device, _numbers(backend), card.truncation)
+        name: load_encoder(folder / name, card.max_length, threads, device, _NUMBERS[backend], card.truncation)
         if export is None
         else _exported_encoder(folder, name, card, export.numbers, threads)
         for name in names
@@ -192,7 +192,3 @@ def _heads(folder: Path, card: RouterCard) -> list[tuple[Member, MixtureHead]]:
         if member.knows_tasks and head.parts != len(card.tasks):
             raise ConfigError(f"{folder / member.head}: has {head.parts} parts, the card has {len(card.tasks)} tasks")
     return heads
-
-
-def _numbers(backend: Backend) -> Numbers | None:
-    return _NUMBERS[backend]

@@ -19,9 +19,9 @@ def export_view(export: Export, agreement: Agreement) -> RenderableType:
     if agreement.speed is None:
         hint = "With --labels the command says how many of your own queries change their tier, and how fast it is here."
         return Group(facts, Text(), Text(hint, style="dim"))
-    table = figures_table("Tiers that change", "Threshold", "Of the queries")
+    table = figures_table("Tiers that change", "Threshold", "Queries", "Of them")
     for one in agreement.changed:
-        table.add_row(one.what, f"{one.threshold:.6f}", words.percent(one.share))
+        table.add_row(one.what, f"{one.threshold:.6f}", words.count(one.rows), f"{one.share:.2%}")
     return Group(facts, Text(), table)
 
 

@@ -9,13 +9,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 import psutil
-from filelock import FileLock, Timeout
 
 from hybrid_batch.core.errors import ConfigError, EngineError
 from hybrid_batch.engines.base import (
@@ -30,7 +29,8 @@ from hybrid_batch.engines.base import (
 )
 from hybrid_batch.engines.endpoint import open_endpoint
 from hybrid_batch.routers import AUTO, require_planned
-from hybrid_batch.spark.gpus import CPU, SharedGpuScorer, task_device, visible_gpus
+from hybrid_batch.spark.gpus import CPU, SharedGpuScorer, has_gpu, task_device, visible_gpus
+from hybrid_batch.spark.places import one_of
 from hybrid_batch.storage import is_remote, normalise
 from hybrid_batch.storage.folders import local_copy
 
@@ -43,9 +43,6 @@ _RAYON: Final = "RAYON_NUM_THREADS"
 
 ROUTERS: Final = 2
 """Routers that a Python worker holds at once."""
-
-_GPU_DEVICES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-"""What drivers of NVIDIA, AMD and Windows' Linux put there."""
 
 TASKS_PER_ENGINE: Final = 2
 """Tasks that feed one engine: the next shard flows while the tail of the last one drains."""
@@ -99,7 +96,7 @@ def router(recipe: RouterRecipe) -> RouterScorer:
     """The router that ``recipe`` names, loaded once for each Python worker and device.
 
     With the backend ``auto``, an export that cannot be used here is passed over, and the scorer says so.
-    Raises ``ConfigError`` if the card, or an export, is not the one that is part of the run's identity.
+    Raises ``ConfigError`` if the card, or the export, is not the one that ``recipe`` was made of.
     """
     backend = _backend(recipe)
     return _loaded(recipe, backend, _device(backend))
@@ -132,8 +129,8 @@ def _load(recipe: RouterRecipe, folder: Path, backend: Backend, device: str) -> 
     from hybrid_batch.engines.router import load_router
 
     threads = recipe.threads or task_cpus()
-    loaded = load_router(folder, backend, threads=threads, device=device, remember=recipe.remember)
     with _tokenizer_threads(threads if device == CPU else None):
+        loaded = load_router(folder, backend, threads=threads, device=device, remember=recipe.remember)
         loaded.prepare(["the tokenizer makes its threads", "when it gets two texts"])
     return loaded
 
@@ -177,11 +174,6 @@ def _backend(recipe: RouterRecipe) -> Backend:
     return cast("Backend", f"onnx-{recipe.export.numbers}")
 
 
-def has_gpu() -> bool:
-    """Whether this machine seems to have a GPU; torch, which knows, takes seconds to load."""
-    return any(Path(device).exists() for device in _GPU_DEVICES)
-
-
 def task_cpus() -> int | None:
     """Cores of the Spark task that this is part of, None outside Spark."""
     from pyspark import TaskContext
@@ -210,23 +202,10 @@ def leased(recipe: EngineRecipe, log_folder: str | None) -> Iterator[EngineHandl
         yield engine
 
 
-@contextmanager
-def _slot(home: Path) -> Iterator[None]:
+def _slot(home: Path) -> AbstractContextManager[None]:
     """Wait until fewer than :data:`TASKS_PER_ENGINE` tasks feed the engine: an executor may run many tasks at once,
     and requests that only wait in the engine's queue would run into their deadline there."""
-    slots = [FileLock(home / f"slot-{number}.lock") for number in range(TASKS_PER_ENGINE)]
-    while True:
-        for slot in slots:
-            try:
-                slot.acquire(blocking=False)
-            except Timeout:
-                continue
-            try:
-                yield
-            finally:
-                slot.release()
-            return
-        time.sleep(SLOT_POLL_SECONDS)
+    return one_of([home / f"slot-{number}.lock" for number in range(TASKS_PER_ENGINE)], SLOT_POLL_SECONDS)
 
 
 def discard(engine: EngineHandle) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from hybrid_batch.engines.base import Scorer
+from hybrid_batch.spark.places import one_of
 
 CPU: Final = "cpu"
 
@@ -23,6 +22,10 @@ SLOT_POLL_SECONDS: Final = 0.01
 """How often a waiting worker looks whether a GPU is free; a batch takes some tens of these."""
 
 _VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
+
+AMD_DRIVER: Final = Path("/dev/kfd")
+_DRIVERS: Final = (Path("/dev/nvidiactl"), AMD_DRIVER, Path("/dev/dxg"))
+"""What the drivers of NVIDIA, AMD and Windows' Linux put there."""
 
 
 def choose_device(addresses: Sequence[str], visible: int, partition: int, listed: Sequence[str] = ()) -> str:
@@ -76,6 +79,11 @@ def _partition() -> int:
     return context.partitionId() if context is not None else 0
 
 
+def has_gpu() -> bool:
+    """Whether this machine seems to have a GPU; torch, which knows, takes seconds to load."""
+    return any(driver.exists() for driver in _DRIVERS)
+
+
 def visible_gpus() -> int:
     """The number of devices that CUDA shows in this process; 0 without torch, which is not loaded to find that out."""
     if importlib.util.find_spec("torch") is None:
@@ -104,23 +112,8 @@ def gpu_slot(device: str, models_per_gpu: int, folder: Path) -> Iterator[None]:
         yield
         return
     name = _physical(device)
-    places = [FileLock(folder / f"gpu-{name}-{place}.lock") for place in range(models_per_gpu)]
-    place = _first_free(places)
-    try:
+    with one_of([folder / f"gpu-{name}-{place}.lock" for place in range(models_per_gpu)], SLOT_POLL_SECONDS):
         yield
-    finally:
-        place.release()
-
-
-def _first_free(places: Sequence[FileLock]) -> FileLock:
-    while True:
-        for place in places:
-            try:
-                place.acquire(blocking=False)
-            except Timeout:
-                continue
-            return place
-        time.sleep(SLOT_POLL_SECONDS)
 
 
 def _physical(device: str) -> str:

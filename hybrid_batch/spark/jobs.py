@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -83,21 +82,14 @@ def _first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "no message")
 
 
-@dataclass(frozen=True)
-class CheckedInput:
-    """How many rows the input has, and its splits with the place and the number of rows of every piece."""
-
-    rows: int
-    splits: tuple[Split, ...]
-
-
-def check_ids(spark: SparkSession, splits: Sequence[Split], spec: InputSpec) -> CheckedInput:
-    """Count the rows of every piece.  Raises ``InputError`` if an id is null or stands there twice, naming the places.
+def check_ids(spark: SparkSession, splits: Sequence[Split], spec: InputSpec) -> tuple[Split, ...]:
+    """The splits with the place and the number of rows of every piece.
 
     Text files are read whole even where ids are made from places: a broken line is found before a model is loaded.
+    Raises ``InputError`` if an id is null or stands there twice, naming the places.
     """
     if spec.id_column is None and spec.format == "parquet":
-        return CheckedInput(sum(split.rows or 0 for split in splits), tuple(splits))
+        return tuple(splits)
     found = _gathered(run_units(spark, tasks.IdsTask(splits, spec), range(len(splits)), INPUT_IDS))
     counted = {count["piece"]: count["row"] for count in found["counts"]}
     pieces = [piece for split in splits for piece in split.pieces]
@@ -109,7 +101,7 @@ def check_ids(spark: SparkSession, splits: Sequence[Split], spec: InputSpec) -> 
             f"column {spec.id_column!r}: {found['doubled']:,} ids stand there more than once; the first: "
             f"{first} and {second} (rows count from 0)"
         )
-    return CheckedInput(sum(counted.values()), checked)
+    return checked
 
 
 def _gathered(ids: DataFrame) -> dict[str, Any]:
@@ -135,22 +127,9 @@ def _place(piece: Piece, row: int) -> str:
     return f"{piece.url} row {piece.first_row + row}"
 
 
-@dataclass(frozen=True)
-class TimedTask:
-    """``task``, with the seconds that each unit took beside what it says of it."""
-
-    task: Task
-
-    def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
-        began = time.monotonic()
-        for said in self.task(unit):
-            seconds = pa.repeat(time.monotonic() - began, said.num_rows)
-            yield pa.RecordBatch.from_arrays([*said.columns, seconds], schema=PART_DONE)
-
-
 def score(spark: SparkSession, task: tasks.ScoreTask, missing: Sequence[int]) -> list[PartTime]:
     """Score the splits in ``missing`` and commit each as one part -> what each took."""
-    told = collect(run_units(spark, TimedTask(task), missing, PART_DONE))
+    told = collect(run_units(spark, task, missing, PART_DONE))
     return [PartTime(part["unit"], part["rows"], part["seconds"]) for part in told.to_pylist()]
 
 

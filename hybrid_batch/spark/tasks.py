@@ -37,6 +37,7 @@ from hybrid_batch.tables import (
     DEAD_LETTERS,
     INPUT_IDS,
     KEY_SAMPLE,
+    PART_DONE,
     SCORE_COUNTS,
     SCORED,
     SCORED_BY,
@@ -99,14 +100,15 @@ class ScoreTask:
     scorer: Callable[[], Scorer]
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
-        split = self.splits[unit]
+        split, began = self.splits[unit], time.monotonic()
         scorer = self.scorer()
         schema = with_kept(SCORED, self.kept).with_metadata({SCORED_BY: scorer.told})
         read = read_split(split, self.spec, self.kept)
         batches = score_batches(read, scorer, schema, self.spec.task_column)
         data, rows = batches_to_parquet(batches, schema)
         committed = open_store(self.layout.root).put_if_absent(self.layout.scored(split.number), data)
-        yield done(unit, committed, rows)
+        told = done(unit, committed, rows).columns
+        yield pa.RecordBatch.from_arrays([*told, pa.array([time.monotonic() - began])], schema=PART_DONE)
 
 
 @dataclass(frozen=True)

@@ -6,39 +6,31 @@ import importlib.metadata
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-import numpy as np
-
-from hybrid_batch.calibrations import stored
+from hybrid_batch.calibrations import Record, stored
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.core.progress import Observer
-from hybrid_batch.core.routing import GRID, to_micros
 from hybrid_batch.engines.base import Backend
-from hybrid_batch.engines.exports import FOLDER, GRAPH, RECORD, TOLERANCES, Agreement, Changed, Export
+from hybrid_batch.engines.exports import FOLDER, GRAPH, RECORD, TOLERANCES, Agreement, Export
 from hybrid_batch.engines.router_card import file_record
-from hybrid_batch.labelset import read_labels
-from hybrid_batch.routers import AUTO, router_card, router_recipe
-from hybrid_batch.storage import is_remote, join, normalise, open_store
+from hybrid_batch.labelset import LabelSet, read_labels
+from hybrid_batch.routers import export_of, router_card
+from hybrid_batch.storage import join, normalise, open_store
 from hybrid_batch.storage.folders import local_copy
+from hybrid_batch.study.agreement import compare
 from hybrid_batch.study.probes import PROBES
 from hybrid_batch.study.subject import require
 
 if TYPE_CHECKING:
     from hybrid_batch.engines.router import RouterScorer
 
-SHARES: Final = (0.2, 0.4, 0.6)
-"""Shares to small for whose thresholds the tiers are compared."""
-
 MOST_CHANGED: Final = 0.005
 JUDGED_ROWS: Final = 1000
 """Queries from which on the share that changes is told from chance."""
-
-TIMED_ROWS: Final = 100
-"""Queries from which on a comparison of speed says something."""
 
 
 @dataclass(frozen=True)
@@ -68,76 +60,57 @@ def export(
         raise ConfigError(f"numbers is {numbers!r}, allowed are {', '.join(TOLERANCES)}")
     require("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
     card = router_card(router, "ROUTER")
-    _require_free(router, numbers, force)
-    if labels is None and any(record.router == card.fingerprint for record in stored(router)):
+    if not force and export_of(router, numbers, card) is not None:
+        raise ConfigError(
+            f"the router is exported as {numbers} already; --force exports it again, and then a run that began with "
+            "the export that is there cannot be resumed"
+        )
+    calibrated = [record for record in stored(router) if record.router == card.fingerprint]
+    if labels is None and calibrated:
         raise ConfigError(
             "this router is calibrated: give --labels, so that the tiers at its thresholds can be compared"
         )
-    texts = PROBES if labels is None else read_labels(labels).prompts
+    queries = None if labels is None else read_labels(labels)
     with tempfile.TemporaryDirectory(prefix="hybrid-batch-export-") as temporary:
-        folder = _copied(router, Path(temporary) / "router")
+        folder = local_copy(router, Path(temporary) / "router")
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
         work = folder / FOLDER / numbers
-        record = _made(folder, work, numbers, card.fingerprint, observer)
-        observer.note(f"comparing the scores of {len(texts):,} texts with torch's")
-        agreement = _compared(folder, record, texts, router)
-        if agreement.largest > record.tolerance:
-            raise ConfigError(
-                f"{numbers}: a score differs from torch's by {agreement.largest:.6f}, allowed are {record.tolerance}; "
-                "nothing was written"
-            )
-        require_few_changed(agreement)
+        record, agreement = _made(folder, work, numbers, queries, calibrated, observer)
+        require_agreement_of(record, agreement)
         record = replace(record, largest=agreement.largest)
         (work / RECORD).write_bytes(record.to_json())
         place, size = _publish(work, join(normalise(router), FOLDER, numbers))
     return Exported(place, record, size, agreement, time.monotonic() - began)
 
 
-def _require_free(router: str, numbers: str, force: bool) -> None:
-    recipe = router_recipe(router, AUTO, named="ROUTER", numbers=(numbers,))
-    if recipe.export is not None and not force:
-        raise ConfigError(
-            f"the router is exported as {numbers} already; --force exports it again, and then a run that began with "
-            "the export that is there cannot be resumed"
-        )
-
-
-def require_few_changed(agreement: Agreement) -> None:
-    """Raise ``ConfigError`` if more than :data:`MOST_CHANGED` of at least :data:`JUDGED_ROWS` queries change tier."""
-    worst = max(agreement.changed, key=lambda one: one.share)
-    if agreement.rows >= JUDGED_ROWS and worst.share > MOST_CHANGED:
-        raise ConfigError(
-            f"{worst.share:.2%} of {agreement.rows:,} queries change their tier at the threshold {worst.threshold:.6f} "
-            f"({worst.what}), allowed are {MOST_CHANGED:.1%}; nothing was written"
-        )
-
-
-def _copied(router: str, folder: Path) -> Path:
-    """The router's own files in ``folder``."""
-    place = normalise(router)
-    if is_remote(place):
-        local_copy(place, folder)
-    else:
-        shutil.copytree(place, folder)
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
-    return folder
-
-
-def _made(folder: Path, work: Path, numbers: str, fingerprint: str, observer: Observer) -> Export:
-    """Write graphs and record to ``work`` -> the record."""
-    from hybrid_batch.engines.onnx_export import PACKAGES, export_graph
+def _made(
+    folder: Path, work: Path, numbers: str, queries: LabelSet | None, calibrated: Sequence[Record], observer: Observer
+) -> tuple[Export, Agreement]:
+    """Export the router in ``folder`` to ``work``, and compare it with torch."""
     from hybrid_batch.engines.router import load_router
 
-    scorer = load_router(folder, "torch-fp32", device="cpu")
-    for name in dict.fromkeys(member.encoder for member in scorer.card.members):
+    torch = load_router(folder, "torch-fp32", device="cpu", remember=0)
+    record = _written(torch, folder, work, numbers, observer)
+    texts, tasks = (PROBES, [None] * len(PROBES)) if queries is None else (queries.prompts, queries.tasks)
+    observer.note(f"comparing the scores of {len(texts):,} texts with torch's")
+    exported = load_router(folder, cast("Backend", f"onnx-{numbers}"), remember=0)
+    return record, compare(torch, exported, texts, tasks, calibrated)
+
+
+def _written(torch: RouterScorer, folder: Path, work: Path, numbers: str, observer: Observer) -> Export:
+    """Write graphs and record to ``work`` -> the record."""
+    from hybrid_batch.engines.onnx_export import PACKAGES, export_graph
+
+    for name in torch.encoders:
         observer.note(f"exporting {name} as {numbers}")
         export_graph(folder / name, work / name / GRAPH, numbers)
     graphs = sorted(path for path in work.rglob("*") if path.is_file())
     record = Export(
         numbers=numbers,
-        router=fingerprint,
+        router=torch.card.fingerprint,
         tolerance=TOLERANCES[numbers],
         largest=0.0,
-        probes=list(zip(PROBES, scorer.score(PROBES).astype(float).tolist(), strict=True)),
+        probes=list(zip(PROBES, torch.score(PROBES).astype(float).tolist(), strict=True)),
         files={path.relative_to(work).as_posix(): file_record(path) for path in graphs},
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
     )
@@ -145,38 +118,19 @@ def _made(folder: Path, work: Path, numbers: str, fingerprint: str, observer: Ob
     return record
 
 
-def _compared(folder: Path, record: Export, texts: Sequence[str], router: str) -> Agreement:
-    from hybrid_batch.engines.router import load_router
-
-    backend = cast("Backend", f"onnx-{record.numbers}")
-    torch_scores, torch_seconds = _timed(load_router(folder, "torch-fp32", device="cpu", remember=0), texts)
-    scores, seconds = _timed(load_router(folder, backend, remember=0), texts)
-    distances = np.abs(scores - torch_scores)
-    thresholds = _thresholds(torch_scores, router, record.router)
-    changed = tuple(
-        Changed(what, threshold, float(np.mean((scores >= threshold) != (torch_scores >= threshold))))
-        for what, threshold in thresholds.items()
-    )
-    speed = torch_seconds / seconds if len(texts) >= TIMED_ROWS else None
-    return Agreement(len(texts), float(distances.mean()), float(distances.max()), speed, changed)
-
-
-def _timed(scorer: RouterScorer, texts: Sequence[str]) -> tuple[np.ndarray, float]:
-    scorer.score(texts[:8])
-    began = time.perf_counter()
-    scores = scorer.score(texts)
-    return to_micros(scores) / GRID, time.perf_counter() - began
-
-
-def _thresholds(scores: np.ndarray, router: str, fingerprint: str) -> Mapping[str, float]:
-    """Those of the calibrations beside the router, and those that send :data:`SHARES` of these texts to small."""
-    kept = {
-        " ".join(f"{name} {value}" for name, value in record.goal.items()): record.overall.threshold
-        for record in stored(router)
-        if record.router == fingerprint and record.by is None and record.overall.kept
-    }
-    shares = {f"small_share {share}": float(np.quantile(scores, 1 - share)) for share in SHARES}
-    return {**kept, **shares}
+def require_agreement_of(record: Export, agreement: Agreement) -> None:
+    """Raise ``ConfigError`` if scores or tiers differ by more than is allowed; see :func:`export`."""
+    if agreement.largest > record.tolerance:
+        raise ConfigError(
+            f"{record.numbers}: a score differs from torch's by {agreement.largest:.6f}, allowed are "
+            f"{record.tolerance}; nothing was written"
+        )
+    judged = [one for one in agreement.changed if one.rows >= JUDGED_ROWS and one.share > MOST_CHANGED]
+    if worst := max(judged, key=lambda one: one.share, default=None):
+        raise ConfigError(
+            f"{worst.share:.2%} of {worst.rows:,} queries change their tier at the threshold {worst.threshold:.6f} "
+            f"({worst.what}), allowed are {MOST_CHANGED:.1%}; nothing was written"
+        )
 
 
 def _publish(work: Path, place: str) -> tuple[str, int]:

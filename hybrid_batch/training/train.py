@@ -105,11 +105,10 @@ def train(job: TrainJob, observer: Observer, *, force: bool = False) -> Trained:
             for one, figures in zip(judged, alone, strict=True)
         ]
         seconds = time.monotonic() - began
+        dim = members[0].head.dim
         document = {
             **card.base(job.name, job.kind, t_star, job.pair),
-            "encoder": card.encoder_entry(
-                start.source, job.max_length, job.truncation, job.models_per_gpu, members[0].head.dim
-            ),
+            "encoder": card.encoder_entry(start.source, job.max_length, job.truncation, job.models_per_gpu, dim),
             "training": _training(job, start, labels, found, seconds),
             "metrics": {"split": "validation", **card.plain(asdict(found))},
             "score_histogram": card.histogram_entry(np.mean([one.scores for one in judged], axis=0)),

@@ -31,7 +31,7 @@ def run(folder: Path, module: str, *arguments: str) -> dict:
 def test_the_score_stage_is_compared_with_all_rivals(tmp_path: Path) -> None:
     router = make_tiny_router(tmp_path / "router")
     found = run(
-        tmp_path, "benchmarks.scoring", "--queries", "48", "--rounds", "2", "--batches", "16", "--cores", "2",
+        tmp_path, "benchmarks.scoring", "--queries", "48", "--rounds", "2", "--batches", "16", "--cores", "1",
         "--router", str(router),
     )  # fmt: skip
     ratios = ("vs_bare", "vs_bare_on_each_core", "vs_sentence_transformers", "vs_predict_batch_udf")

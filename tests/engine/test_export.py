@@ -14,16 +14,19 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from hybrid_batch.calibrations import Record, Threshold
 from hybrid_batch.cli import app
 from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.core.routing import GRID
 from hybrid_batch.engines.base import Backend
-from hybrid_batch.engines.exports import FOLDER, GRAPH, RECORD, TOLERANCES, Agreement, Changed
+from hybrid_batch.engines.exports import FOLDER, GRAPH, RECORD, TOLERANCES, Agreement, Changed, Export
 from hybrid_batch.engines.head import save_head
 from hybrid_batch.engines.router import load_router
 from hybrid_batch.engines.router_card import CARD, ENCODER, FORMAT, HEAD, file_record
 from hybrid_batch.routers import router_recipe
 from hybrid_batch.spark.executor import router as loaded
-from hybrid_batch.study.export import export, require_few_changed
+from hybrid_batch.study.agreement import compare, share_changed, share_threshold
+from hybrid_batch.study.export import export, require_agreement_of
 from hybrid_batch.study.probes import PROBES
 from hybrid_batch.tables import LABELS
 from tests.support.heads import linear_head
@@ -107,6 +110,20 @@ def test_an_exported_router_is_loaded_without_torch(exported: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_threads_of_a_worker_are_those_that_it_was_given_and_no_engine_inherits_that(exported: Path) -> None:
+    many = 40
+    code = (
+        "import os, psutil\nfrom dataclasses import replace\n"
+        "from hybrid_batch.routers import router_recipe\nfrom hybrid_batch.spark.executor import router\n"
+        "before = psutil.Process().num_threads()\n"
+        f"router(replace(router_recipe({str(exported)!r}), threads={many}))\n"
+        "print(psutil.Process().num_threads() - before)\nassert 'RAYON_NUM_THREADS' not in os.environ"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 2 * many - 1  # the tokenizer's, and those of the graph beside its own
+
+
 def test_auto_takes_the_fastest_export_that_is_there(exported: Path, tmp_path: Path) -> None:
     plain = make_tiny_router(tmp_path / "plain")
     assert router_recipe(str(plain)).export is None
@@ -185,19 +202,59 @@ def test_with_labels_the_command_says_which_tiers_change_and_how_fast_it_is(tmp_
     assert result.exit_code == 0, result.output
     assert "150 texts" in result.output
     assert "times that of torch" in result.output
-    thresholds = [line.split()[0] for line in result.output.splitlines() if line.startswith("small_share")]
-    assert len(thresholds) == 4  # the calibrated one, and those of three shares
+    asked = [line.split("%")[0] for line in result.output.splitlines() if " % to the small model" in line]
+    assert [text.strip() for text in asked] == ["30", "20", "40", "60"]
     again = CliRunner().invoke(app, ["export", str(folder), "--labels", str(labels)])
     assert again.exit_code == 2
     assert "is exported as int8 already; --force exports it again" in again.stderr
 
 
-def test_an_export_that_changes_too_many_tiers_is_not_written() -> None:
-    changed = (Changed("small_share 0.4", 0.5, 0.004), Changed("max_drop_pct 1.0", 0.7, 0.006))
-    require_few_changed(Agreement(999, 0.0, 0.0, 1.0, changed))
-    require_few_changed(Agreement(1000, 0.0, 0.0, 1.0, changed[:1]))
-    with pytest.raises(ConfigError, match=r"0\.60% of 1,000 queries change .* 0\.700000 \(max_drop_pct 1\.0\)"):
-        require_few_changed(Agreement(1000, 0.0, 0.0, 1.0, changed))
+def part(threshold_micros: int) -> Threshold:
+    return Threshold(threshold_micros, rows=1, share=0.5, drop_pct=0.0)
+
+
+def test_tiers_are_compared_at_every_calibrated_threshold_on_the_rows_that_it_is_for(exported: Path) -> None:
+    texts = [f"word {number} and some more" for number in range(40)]
+    tasks = ["a", "b", None, "b"] * 10
+    fixed = {"labels": "l", "labels_source": "s", "rows": 1, "method": "m", "created": "now"}
+    plain = Record({"small_share": 0.5}, "f", overall=part(400_000), **fixed)
+    groups = {"a": part(300_000), "b": part(500_000), "nobody": part(1)}
+    grouped = Record(
+        {"max_drop_pct": 1.0, "confidence": 0.9}, "f", overall=part(GRID + 1), by="task", groups=groups,
+        with_tasks=True, **fixed,
+    )  # fmt: skip
+    torch, onnx = (load_router(exported, backend, device="cpu", remember=0) for backend in ("torch", "onnx-int8"))
+    found = compare(torch, onnx, texts, tasks, [plain, grouped])
+    assert [(one.what, one.threshold, one.rows) for one in found.changed] == [
+        ("50 % to the small model", 0.4, 40),
+        ("at most 1 % drop with 90 % confidence, per task: a", 0.3, 10),
+        ("at most 1 % drop with 90 % confidence, per task: b", 0.5, 20),
+        *(
+            (f"{share} % to the small model", found.changed[3 + place].threshold, 40)
+            for place, share in enumerate((20, 40, 60))
+        ),
+    ]
+    first, second = torch.score(texts), onnx.score(texts)
+    assert found.largest == pytest.approx(float(np.abs(first.astype(float) - second).max()), abs=1e-6)
+    expected = np.mean((first >= np.float32(0.4)) != (second >= np.float32(0.4)))
+    assert found.changed[0].share == pytest.approx(expected)
+
+
+def test_scores_that_differ_put_queries_into_other_tiers() -> None:
+    one, other = np.array([100, 500, 500, 900]), np.array([100, 499, 501, 901])
+    assert share_changed(one, other, 500) == 0.25
+    assert share_changed(one, one, 500) == 0.0
+    assert share_threshold(one, 0.5) == 900  # equal scores stay together
+
+
+def test_an_export_that_differs_too_much_is_not_written() -> None:
+    record = Export("int8", "f", 0.02, 0.0, [], {}, {})
+    most = (Changed("a", 0.5, 0.004, 5000), Changed("b", 0.7, 0.006, 1000), Changed("c", 0.1, 0.9, 999))
+    require_agreement_of(record, Agreement(5000, 0.0, 0.02, 1.0, (most[0], most[2])))
+    with pytest.raises(ConfigError, match=r"0\.60% of 1,000 queries change .* 0\.700000 \(b\)"):
+        require_agreement_of(record, Agreement(5000, 0.0, 0.02, 1.0, most))
+    with pytest.raises(ConfigError, match=r"a score differs from torch's by 0\.020001"):
+        require_agreement_of(record, Agreement(5000, 0.0, 0.020001, 1.0, ()))
 
 
 @pytest.mark.parametrize(

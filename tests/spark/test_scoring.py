@@ -118,11 +118,11 @@ def test_odd_queries_are_scored_or_refused_by_themselves(spark, router, tmp_path
     path = tmp_path / "odd.jsonl"
     path.write_text("".join(json.dumps({"id": name, "prompt": prompt}) + "\n" for name, prompt, _ in ODD))
     spec = InputSpec(str(path), "jsonl", id_column="id", prompt_column="prompt")
-    checked = jobs.check_ids(spark, plan_input(spec).splits, spec)
+    located = jobs.check_ids(spark, plan_input(spec).splits, spec)
     layout = RunLayout(str(tmp_path / "run"))
     scorer = partial(executor.scorer, router_recipe(str(router), "torch"))
-    task = tasks.ScoreTask(layout=layout, splits=checked.splits, spec=spec, kept=(), scorer=scorer)
-    jobs.score(spark, task, range(len(checked.splits)))
+    task = tasks.ScoreTask(layout=layout, splits=located, spec=spec, kept=(), scorer=scorer)
+    jobs.score(spark, task, range(len(located)))
 
     rows = {row["query_id"]: row for row in pq.read_table(layout.scored_folder).to_pylist()}
     assert list(rows) == [name for name, _, _ in ODD]

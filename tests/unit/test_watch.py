@@ -24,7 +24,7 @@ def commit(ledger: Ledger, part: int) -> None:
 def test_the_parts_that_hold_a_stage_up_are_named_with_their_files_and_the_wait(tmp_path: Path):
     ledger = Ledger(RunLayout.of(str(tmp_path), "night"))
     commit(ledger, 0)
-    look = score_look(ledger, SPLITS, 40)
+    look = score_look(ledger, SPLITS)
 
     seen = []
     for elapsed, part in ((0, None), (10, 1), (20, 2), (45, None), (50, None), (90, None), (100, 3)):
@@ -41,7 +41,7 @@ def test_the_parts_that_hold_a_stage_up_are_named_with_their_files_and_the_wait(
 def test_a_part_of_several_files_names_the_first(tmp_path: Path):
     packed = Split(1, (Piece("/in/a.jsonl"), Piece("/in/b.jsonl"), Piece("/in/b.jsonl"), Piece("/in/c.jsonl")))
     ledger = Ledger(RunLayout.of(str(tmp_path), "night"))
-    look = score_look(ledger, [SPLITS[0], packed], None)
+    look = score_look(ledger, [SPLITS[0], packed])
     commit(ledger, 0)
     look(1.0)
     assert look(60.0).parts.awaited == ("part 1 (a.jsonl and 2 more)",)
