@@ -5,8 +5,11 @@ A recipe is a small picklable value that travels to the executor; the engine is 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
@@ -14,7 +17,7 @@ import numpy as np
 from hybrid_batch.engines.memory import REMEMBERED
 
 Message = Mapping[str, Any]
-"""One chat turn: ``{"role": "system" | "user" | "assistant", "content": str}``."""
+"""One chat turn: ``{"role": "system" | "user" | "assistant", "content": str | list of parts}``."""
 
 
 Backend = Literal["auto", "torch", "torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8"]
@@ -23,32 +26,85 @@ Backend = Literal["auto", "torch", "torch-fp32", "torch-bf16", "onnx-fp32", "onn
 INVALID_REQUEST: Final = "invalid_request"
 """``error_kind`` of a request that the engine refused."""
 
+INVALID_JSON: Final = "invalid_json"
+"""``error_kind`` of an answer that had to be JSON and cannot be read as such."""
+
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an answer is drawn.  ``max_tokens`` counts completion tokens."""
+    """How an answer is drawn, and what form it must have.
+
+    ``max_tokens`` counts completion tokens; ``n`` is the number of answers; ``logprobs`` is the number of most likely
+    tokens that are told at each position (0: the drawn one alone), None for none at all.  None leaves a value to the
+    server, which may take it from the model's own ``generation_config.json``.
+
+    The fields from ``response_format`` on are JSON texts of the same field of a chat completion's body; ``passed`` is a
+    JSON object of further fields.  Texts, and not objects, so that a sampling can be hashed and never changes.
+    """
 
     temperature: float = 0.0
     max_tokens: int = 256
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    top_k: int | None = None
+    min_p: float | None = None
+    n: int = 1
+    logprobs: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    response_format: str | None = None
+    structured_outputs: str | None = None
+    tools: str | None = None
+    tool_choice: str | None = None
+    chat_template_kwargs: str | None = None
+    passed: str | None = None
+
+    def stated(self) -> dict[str, Any]:
+        """Plain values of all fields that are not left to the server, for identities and records."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One query as the engine gets it."""
+    """One query as the engine gets it.
+
+    ``adapter`` is the name of an adapter that the server serves as a model of its own; None asks the tier's model.
+    """
 
     messages: Sequence[Message]
     sampling: Sampling = field(default_factory=Sampling)
+    adapter: str | None = None
+
+
+def request_key(request: ChatRequest) -> bytes:
+    """16 bytes that are equal for two requests of one tier exactly where everything that determines an answer is.
+
+    Whether equal requests may share an answer is another matter: see ``Sampling.temperature``, ``seed`` and ``n``.
+    Raises ``TypeError`` for messages that are no JSON.
+    """
+    told = json.dumps([request.messages, request.adapter], sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(f"{_sampling_text(request.sampling)}{told}".encode(), digest_size=16).digest()
+
+
+@lru_cache(maxsize=1024)
+def _sampling_text(sampling: Sampling) -> str:
+    return json.dumps(sampling.stated(), sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
 class ChatAnswer:
     """One answer, or the reason why this one row has none (``error_kind`` set, ``text`` None).
 
-    ``finish_reason`` is the engine's word (``stop``, ``length``, ...); tokens are the engine's own count;
-    ``latency_seconds`` is wall time of the request that gave the answer.
+    ``finish_reason`` is the engine's word (``stop``, ``length``, ...); tokens are the engine's own count, of all ``n``
+    answers together; ``latency_seconds`` is wall time of the request that gave the answer.  ``cached_prompt_tokens``
+    are those of the prompt's tokens that the engine had computed before, 0 where it does not say.  ``answered_by`` is
+    the id of the query whose identical request was answered, None where this one was.
+
+    ``reasoning`` is what the server split off as the model's thoughts.  ``tool_calls`` and ``logprobs`` are JSON texts
+    of these fields of the first answer; ``samples`` are the texts of the others.  Of the failures, only
+    ``invalid_json`` keeps all these, and its text.
     """
 
     text: str | None = None
@@ -58,6 +114,12 @@ class ChatAnswer:
     latency_seconds: float = 0.0
     error_kind: str | None = None
     error_message: str | None = None
+    cached_prompt_tokens: int = 0
+    answered_by: str | None = None
+    reasoning: str | None = None
+    tool_calls: str | None = None
+    logprobs: str | None = None
+    samples: tuple[str, ...] = ()
 
 
 class Scorer(Protocol):
@@ -124,7 +186,8 @@ class ServerRecipe:
     ``model`` is a folder on the executor or a hub name.  ``server`` is ``vllm`` or ``fake`` (the fake takes
     its speed and failure modes from ``engine_args``).  ``engine_args`` become command line flags of the server
     (``{"enforce_eager": True}`` -> ``--enforce-eager``).  ``python`` is the server's interpreter; None means
-    the executor's own.  ``gpus`` is the number of GPUs one engine takes, 0 for the CPU.
+    the executor's own.  ``gpus`` is the number of GPUs one engine takes, 0 for the CPU.  ``adapter`` is the name under
+    which the server serves the adapter that this tier asks; None asks the model itself.
     """
 
     tier: str
@@ -142,11 +205,16 @@ class ServerRecipe:
     start_timeout_s: float = 900.0
     idle_timeout_s: float = 120.0
     request_timeout_s: float = 600.0
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)
 class EndpointRecipe:
-    """Any OpenAI-compatible endpoint.  The key is read on the executor from ``api_key_env``, never carried."""
+    """Any OpenAI-compatible endpoint.  The key is read on the executor from ``api_key_env``, never carried.
+
+    ``requests_per_minute`` and ``tokens_per_minute`` are limits of the whole job; ``shares`` is the number of tasks
+    that may call the endpoint at once, and each of them keeps to that part of the limits.
+    """
 
     tier: str
     model: str
@@ -155,6 +223,9 @@ class EndpointRecipe:
     concurrency: int = 32
     request_timeout_s: float = 600.0
     retry_budget_s: float = 300.0
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    shares: int = 1
 
 
 EngineRecipe = ServerRecipe | EndpointRecipe
