@@ -75,6 +75,7 @@ def answer(
         sampling=sampling,
         system_prompt=job.config.prompt.system,
         log_folder=str(job.log_folder) if local else None,
+        share_answers=job.config.shards.share_answers,
     )
     look = watch.generate_look(job.ledger, tier, routing.rows()[tier], models(job.config), prices(job.config))
     with watch.watched(job.observer, look):

@@ -18,6 +18,7 @@ SCORED = pa.schema(
         pa.field("query_id", pa.string(), nullable=False),
         pa.field("prompt", pa.string()),  # the text; with chat turns the user's turns, joined by newlines
         pa.field("messages", pa.string()),  # JSON list of chat turns, null where the query is a plain prompt
+        pa.field("request", pa.string()),  # JSON object of what the row asks for in place of the job's sampling
         pa.field("score", pa.float64()),  # P(small is good enough) on a grid of 1e-6; null where refused
         pa.field("error_kind", pa.string()),  # set by the guard for rows that no model can answer
         pa.field("error_message", pa.string()),
@@ -39,6 +40,8 @@ RESULTS = pa.schema(
         pa.field("latency_seconds", pa.float64(), nullable=False),
         pa.field("error_kind", pa.string()),
         pa.field("error_message", pa.string()),
+        pa.field("cached_prompt_tokens", pa.int32(), nullable=False),  # of prompt_tokens, found in the prefix cache
+        pa.field("answered_by", pa.string()),  # id of the query whose identical request was answered in its place
     ]
 )
 
@@ -48,6 +51,7 @@ DEAD_LETTERS = pa.schema(
         pa.field("tier", TIER, nullable=False),
         pa.field("prompt", pa.string()),
         pa.field("messages", pa.string()),
+        pa.field("request", pa.string()),
         pa.field("error_kind", pa.string(), nullable=False),
         pa.field("error_message", pa.string()),
         pa.field("source_file", pa.string(), nullable=False),
@@ -72,6 +76,8 @@ COST = pa.schema(
         pa.field("failed_queries", pa.int64(), nullable=False),
         pa.field("prompt_tokens", pa.int64(), nullable=False),
         pa.field("completion_tokens", pa.int64(), nullable=False),
+        pa.field("cached_prompt_tokens", pa.int64(), nullable=False),  # of prompt_tokens, found in the prefix cache
+        pa.field("shared_queries", pa.int64(), nullable=False),  # answered by an identical request, without tokens
         pa.field("engines", pa.int64(), nullable=False),
         pa.field("engine_seconds", pa.float64(), nullable=False),  # busy time, union over concurrent tasks
         pa.field("load_seconds", pa.float64(), nullable=False),  # engine start to readiness

@@ -18,12 +18,18 @@ class ShardId:
 
 @dataclass(frozen=True)
 class Usage:
-    """What some rows used: a monoid under ``+`` with ``Usage()`` as zero."""
+    """What some rows used: a monoid under ``+`` with ``Usage()`` as zero.
+
+    ``cached_prompt_tokens`` are those of ``prompt_tokens`` that the engine found in its prefix cache; ``shared_rows``
+    have the answer of an identical request, and used no tokens of their own.
+    """
 
     rows: int = 0
     failed_rows: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    shared_rows: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -31,6 +37,8 @@ class Usage:
             self.failed_rows + other.failed_rows,
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
+            self.cached_prompt_tokens + other.cached_prompt_tokens,
+            self.shared_rows + other.shared_rows,
         )
 
 
@@ -44,7 +52,8 @@ class Receipt:
     """What one committed shard cost.  It is part of the result object, so the two cannot disagree.
 
     ``started_us`` and ``finished_us`` are wall clock in microseconds since the epoch: the time in which the
-    shard kept the engine ``engine_id`` busy.  ``load_us`` is what that engine took to become ready.
+    shard kept the engine ``engine_id`` busy.  ``load_us`` is what that engine took to become ready; ``engine_deaths``
+    are the engines before it that died on this shard.
     ``errors`` and ``finish_reasons`` count rows by kind.
     """
 
@@ -55,6 +64,7 @@ class Receipt:
     started_us: int
     finished_us: int
     load_us: int = 0
+    engine_deaths: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)
     finish_reasons: Mapping[str, int] = field(default_factory=dict)
 

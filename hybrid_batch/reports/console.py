@@ -85,7 +85,8 @@ def _split(outcome: RunOutcome) -> RenderableType:
         f"{share} of the queries went to the small model ({how})",
         words.ungrouped(outcome.by, outcome.ungrouped_rows),
     )
-    return Group(*(Text(f"{line}.") for line in lines if line))
+    spared = words.spared(total_usage(cost.usage for cost in outcome.costs))
+    return Group(*(Text(f"{line}.") for line in (*lines, *spared) if line))
 
 
 def _errors(outcome: RunOutcome) -> Iterable[RenderableType]:

@@ -33,6 +33,8 @@ def _tier_row(cost: TierCost) -> dict[str, Any]:
         "failed_queries": cost.usage.failed_rows,
         "prompt_tokens": cost.usage.prompt_tokens,
         "completion_tokens": cost.usage.completion_tokens,
+        "cached_prompt_tokens": cost.usage.cached_prompt_tokens,
+        "shared_queries": cost.usage.shared_rows,
         "engines": cost.time.engines,
         "engine_seconds": cost.time.busy_us / _US_PER_SECOND,
         "load_seconds": cost.time.load_us / _US_PER_SECOND,

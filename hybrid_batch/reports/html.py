@@ -49,6 +49,7 @@ def _facts(outcome: RunOutcome) -> dict[str, Any]:
         },
         "split": words.split(outcome.threshold, outcome.by, len(outcome.groups)),
         "ungrouped": words.ungrouped(outcome.by, outcome.ungrouped_rows),
+        "spared": words.spared(usage),
         "groups": _groups(outcome),
         "all_to": "" if outcome.by else _one_sided(outcome.threshold),
         "refused": words.count(outcome.rejected_rows) if outcome.rejected_rows else "",

@@ -20,6 +20,7 @@ from hybrid_batch.core.cost import (
     total_usd,
 )
 from hybrid_batch.core.layout import RunLayout
+from hybrid_batch.core.records import Usage
 from hybrid_batch.core.routing import LARGE, SMALL
 
 UNKNOWN: Final = "–"  # noqa: RUF001 - an en dash reads as "no figure" in a column of numbers
@@ -147,6 +148,17 @@ def ungrouped(by: str | None, rows: int) -> str:
     if by is None or not rows:
         return ""
     return f"{count(rows)} queries of no calibrated {by} went to the large model"
+
+
+def spared(usage: Usage) -> tuple[str, ...]:
+    """What was not computed twice, a sentence without a full stop for each; empty where there is nothing to say."""
+    shared, cached = usage.shared_rows, usage.cached_prompt_tokens
+    told = []
+    if shared:
+        told.append(f"{count(shared)} queries have the answer of an identical request")
+    if cached:
+        told.append(f"{percent(cached / usage.prompt_tokens)} of the prompt tokens came from the prefix cache")
+    return tuple(told)
 
 
 def spent(costs: Sequence[TierCost]) -> Decimal | None:

@@ -30,7 +30,7 @@ from hybrid_batch.engines.base import (
 from hybrid_batch.engines.endpoint import open_endpoint
 from hybrid_batch.routers import AUTO, require_planned
 from hybrid_batch.spark.gpus import CPU, SharedGpuScorer, has_gpu, task_device, visible_gpus
-from hybrid_batch.spark.places import one_of
+from hybrid_batch.spark.places import all_of, one_of
 from hybrid_batch.storage import is_remote, normalise
 from hybrid_batch.storage.folders import local_copy
 
@@ -190,22 +190,26 @@ def drop_router() -> None:
 
 
 @contextmanager
-def leased(recipe: EngineRecipe, log_folder: str | None) -> Iterator[EngineHandle]:
-    """The engine that answers ``recipe`` here: found, started or remote, and kept up for the length of the block."""
+def leased(recipe: EngineRecipe, log_folder: str | None, *, alone: bool = False) -> Iterator[EngineHandle]:
+    """The engine that answers ``recipe`` here: found, started or remote, and kept up for the length of the block.
+
+    With ``alone`` set, no other task uses an engine of this executor meanwhile.
+    """
     if isinstance(recipe, EndpointRecipe):
         yield open_endpoint(recipe)
         return
     from hybrid_batch.engines.vllm_server import attached
 
     home = executor_home()
-    with _slot(home), attached(recipe, home, owner().pid, Path(log_folder or Path.cwd())) as engine:
+    with _slot(home, alone), attached(recipe, home, owner().pid, Path(log_folder or Path.cwd())) as engine:
         yield engine
 
 
-def _slot(home: Path) -> AbstractContextManager[None]:
+def _slot(home: Path, alone: bool) -> AbstractContextManager[None]:
     """Wait until fewer than :data:`TASKS_PER_ENGINE` tasks feed the engine: an executor may run many tasks at once,
     and requests that only wait in the engine's queue would run into their deadline there."""
-    return one_of([home / f"slot-{number}.lock" for number in range(TASKS_PER_ENGINE)], SLOT_POLL_SECONDS)
+    places = [home / f"slot-{number}.lock" for number in range(TASKS_PER_ENGINE)]
+    return all_of(places, SLOT_POLL_SECONDS) if alone else one_of(places, SLOT_POLL_SECONDS)
 
 
 def discard(engine: EngineHandle) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -24,13 +24,14 @@ from hybrid_batch.core.inputs import InputSpec, Split
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import REJECTED, TIERS, Thresholds
-from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, EngineRecipe, Sampling, Scorer
+from hybrid_batch.engines.base import EngineHandle, EngineRecipe, Sampling, Scorer
 from hybrid_batch.ledger import Ledger
 from hybrid_batch.parquet import batches_to_parquet, from_parquet, read_batches, to_parquet
 from hybrid_batch.spark import executor
 from hybrid_batch.spark.batches import BATCH_ROWS
 from hybrid_batch.spark.readers import read_ids, read_split
 from hybrid_batch.stages import blocks, generate, route
+from hybrid_batch.stages.ask import Asking
 from hybrid_batch.stages.score import score_batches
 from hybrid_batch.storage import open_store, reading
 from hybrid_batch.tables import (
@@ -48,9 +49,6 @@ from hybrid_batch.tables import (
 
 PUTS_AT_ONCE: Final = 4
 """Shards that one task writes at once: a store takes longer to confirm one than to make it takes."""
-
-ENGINE_RESTARTS: Final = 3
-"""Engine deaths that one shard survives before its task fails and Spark runs it elsewhere."""
 
 
 def done(unit: int, committed: bool, rows: int) -> pa.RecordBatch:
@@ -194,18 +192,20 @@ class GenerateTask:
     recipe: EngineRecipe | None
     sampling: Sampling
     system_prompt: str | None
-    log_folder: str | None = field(default=None)
+    log_folder: str | None = None
+    share_answers: bool = True
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
         shard = self.shards[unit]
         rows = from_parquet(open_store(self.layout.root).read(self.layout.routed(shard)))
         started = time.time_ns() // 1000
         if self.recipe is None or shard.tier == REJECTED:
-            answers, engine = generate.refused_answers(rows), None
+            answers, engine, deaths = generate.refused_answers(rows), None, 0
         else:
             executor.drop_router()
-            requests = generate.requests_of(rows, self.sampling, self.system_prompt)
-            started, answers, engine = _answer(requests, self.recipe, self.log_folder)
+            asking = self._asking(rows, self.recipe)
+            started, engine = _answer(asking, self.recipe, self.log_folder)
+            answers, deaths = asking.answers(), asking.deaths
             generate.require_some_accepted(answers, shard.tier)
         receipt = generate.make_receipt(
             shard.tier,
@@ -214,11 +214,16 @@ class GenerateTask:
             started_us=started,
             finished_us=time.time_ns() // 1000,
             engine=engine,
+            engine_deaths=deaths,
         )
         model = engine.model if engine else None
         results = generate.results_table(rows, answers, shard.tier, model)
         committed = Ledger(self.layout).commit_results(results, receipt)
         yield done(unit, committed, rows.num_rows)
+
+    def _asking(self, rows: pa.Table, recipe: EngineRecipe) -> Asking:
+        requests = generate.requests_of(rows, self.sampling, self.system_prompt)
+        return Asking(requests, rows["query_id"].to_pylist(), executor.window(recipe), share=self.share_answers)
 
 
 @dataclass(frozen=True)
@@ -241,38 +246,29 @@ class DeadLettersTask:
         yield done(unit, store.put_if_absent(self.layout.dead_letters(shard), data), failed.num_rows)
 
 
-def _answer(
-    requests: Sequence[ChatRequest], recipe: EngineRecipe, log_folder: str | None
-) -> tuple[int, list[ChatAnswer], EngineHandle]:
-    """Answer ``requests`` on this executor's engine, started again if it dies -> (begin in µs, answers, last engine).
+def _answer(asking: Asking, recipe: EngineRecipe, log_folder: str | None) -> tuple[int, EngineHandle]:
+    """Answer ``asking`` on this executor's engine, started again if it dies -> (begin in µs, last engine).
 
-    Only rows without an answer are asked again.  Raises ``EngineDiedError`` after :data:`ENGINE_RESTARTS` restarts.
+    Raises ``EngineDiedError`` when engines die too often for the rows to be the reason.
     """
-    answers: MutableSequence[ChatAnswer | None] = [None] * len(requests)
     started: int | None = None
-    for restarts in range(ENGINE_RESTARTS + 1):
-        with executor.leased(recipe, log_folder) as engine:
+    while True:
+        with executor.leased(recipe, log_folder, alone=asking.suspects) as engine:
             started = started or time.time_ns() // 1000
             try:
-                asyncio.run(_drive(requests, answers, recipe, engine))
+                asyncio.run(_drive(asking, recipe, engine))
             except EngineDiedError:
                 executor.discard(engine)
-                if restarts == ENGINE_RESTARTS:
+                if asking.hopeless:
                     raise
-            else:
-                return started, [answer for answer in answers if answer is not None], engine
-    raise AssertionError("unreachable")
+        if asking.finished:
+            return started, engine
 
 
-async def _drive(
-    requests: Sequence[ChatRequest],
-    answers: MutableSequence[ChatAnswer | None],
-    recipe: EngineRecipe,
-    engine: EngineHandle,
-) -> None:
+async def _drive(asking: Asking, recipe: EngineRecipe, engine: EngineHandle) -> None:
     client = executor.client(recipe, engine)
     try:
-        await generate.answer_missing(requests, answers, client, executor.window(recipe))
+        await asking.run(client)
     finally:
         await client.close()
 

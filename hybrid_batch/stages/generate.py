@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, MutableSequence, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -16,7 +15,6 @@ from hybrid_batch.engines.base import (
     ChatAnswer,
     ChatRequest,
     EngineHandle,
-    Generator,
     Message,
     Sampling,
 )
@@ -49,37 +47,6 @@ def _chat(prompt: str, messages: str | None, system_prompt: str | None) -> Seque
     if system_prompt is None or turns[0]["role"] == "system":
         return turns
     return [{"role": "system", "content": system_prompt}, *turns]
-
-
-async def answer_missing(
-    requests: Sequence[ChatRequest],
-    answers: MutableSequence[ChatAnswer | None],
-    generator: Generator,
-    window: int,
-) -> None:
-    """Fill the gaps in ``answers``, with at most ``window`` requests under way.
-
-    When the engine fails as a whole, ``EngineError`` is raised and the answers that had come stay in ``answers``,
-    so that only the rows in flight are asked again.
-    """
-    missing = iter([index for index, answer in enumerate(answers) if answer is None])
-    workers = [asyncio.create_task(_worker(missing, requests, answers, generator)) for _ in range(window)]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
-
-
-async def _worker(
-    indices: Iterator[int],
-    requests: Sequence[ChatRequest],
-    answers: MutableSequence[ChatAnswer | None],
-    generator: Generator,
-) -> None:
-    for index in indices:
-        answers[index] = await generator.answer(requests[index])
 
 
 def results_table(shard: pa.Table, answers: Sequence[ChatAnswer], tier: str, model: str | None) -> pa.Table:
@@ -127,6 +94,7 @@ def make_receipt(
     started_us: int,
     finished_us: int,
     engine: EngineHandle | None,
+    engine_deaths: int = 0,
 ) -> Receipt:
     """What a shard cost: token sums, errors and finish reasons by kind, and the time it kept its engine busy."""
     errors = merge_counts({answer.error_kind: 1} for answer in answers if answer.error_kind)
@@ -135,6 +103,8 @@ def make_receipt(
         failed_rows=sum(errors.values()),
         prompt_tokens=sum(answer.prompt_tokens for answer in answers),
         completion_tokens=sum(answer.completion_tokens for answer in answers),
+        cached_prompt_tokens=sum(answer.cached_prompt_tokens for answer in answers),
+        shared_rows=sum(answer.answered_by is not None for answer in answers),
     )
     return Receipt(
         tier=tier,
@@ -144,6 +114,7 @@ def make_receipt(
         started_us=started_us,
         finished_us=finished_us,
         load_us=round(engine.load_seconds * 1e6) if engine else 0,
+        engine_deaths=engine_deaths,
         errors=errors,
         finish_reasons=merge_counts({answer.finish_reason: 1} for answer in answers if answer.finish_reason),
     )

@@ -184,6 +184,42 @@ def test_an_engine_that_hangs_is_replaced_and_loses_no_row(document, run_job):
     assert next(cost for cost in outcome.costs if cost.tier == "large").time.engines > 1
 
 
+def test_rows_that_kill_the_engine_are_given_up_and_the_others_are_answered(document, run_job, tmp_path):
+    rows = questions(ROWS)
+    for number in (50, 120):
+        rows[number]["prompt"] += " XYZZY"
+    document["input"]["path"] = str(write_jsonl(tmp_path / "poison.jsonl", rows))
+    for tier in ("small", "large"):
+        document["tiers"][tier]["engine_args"]["die_on"] = "XYZZY"
+    outcome, _ = run_job(document)
+    results = results_of(outcome.layout.root)
+    failed = [row for row in results.to_pylist() if row["tier"] != "rejected" and row["error_kind"]]
+
+    assert results.num_rows == len(set(results["query_id"].to_pylist())) == ROWS
+    assert {row["query_id"]: row["error_kind"] for row in failed} == {
+        rows[number]["query_id"]: "engine_killed" for number in (50, 120)
+    }
+    assert all("engines died while they answered this row" in row["error_message"] for row in failed)
+
+
+def test_identical_requests_are_answered_once_wherever_they_stand(document, run_job, tmp_path):
+    rows = [{**row, "prompt": f"Question {n % 20}?"} for n, row in enumerate(questions(ROWS))]
+    document["input"]["path"] = str(write_jsonl(tmp_path / "repeated.jsonl", rows))
+    document["policy"] = {"threshold": 0.0}
+    outcome, _ = run_job(document)
+    results = results_of(outcome.layout.root)
+
+    own = {row["query_id"]: row for row in results.to_pylist() if row["answered_by"] is None}
+    prompts = {row["query_id"]: row["prompt"] for row in rows}
+    assert sorted(prompts[name] for name in own) == sorted({row["prompt"] for row in rows})
+    for row in results.to_pylist():
+        answer = own[row["answered_by"] or row["query_id"]]
+        assert (row["text"], prompts[row["query_id"]]) == (answer["text"], prompts[answer["query_id"]])
+    small = next(cost for cost in outcome.costs if cost.tier == "small")
+    assert small.usage.shared_rows == ROWS - 20
+    assert small.usage.prompt_tokens == sum(row["prompt_tokens"] for row in own.values())
+
+
 def test_a_prompt_longer_than_the_window_fails_alone(document, run_job, tmp_path):
     rows = questions(ROWS)
     rows[50]["prompt"] = "word " * 400

@@ -2,60 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pytest
 
-from hybrid_batch.core.errors import EngineDiedError
 from hybrid_batch.core.records import Usage
-from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, Sampling
+from hybrid_batch.engines.base import ChatAnswer, EngineHandle, Sampling
 from hybrid_batch.stages import generate
 from hybrid_batch.tables import RESULTS, SCORED, with_kept
 
 KEPT = [pa.field("tenant", pa.string()), pa.field("priority", pa.int16())]
 SCHEMA = with_kept(SCORED, KEPT)
-
-
-@dataclass
-class Echo:
-    """Answers with the last turn's text, later rows first; dies for good after ``lives`` answers."""
-
-    lives: int | None = None
-    pauses: Callable[[int], int] = lambda number: 0
-    asked: list[str] = field(default_factory=list)
-    under_way: int = 0
-    most_under_way: int = 0
-
-    async def answer(self, request: ChatRequest) -> ChatAnswer:
-        text = request.messages[-1]["content"]
-        self.asked.append(text)
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
-        try:
-            for _ in range(self.pauses(len(self.asked))):
-                await asyncio.sleep(0)
-            if self.lives is not None:
-                if self.lives == 0:
-                    raise EngineDiedError("gone")
-                self.lives -= 1
-            return ChatAnswer(text, "stop", prompt_tokens=len(text), completion_tokens=1, latency_seconds=0.5)
-        finally:
-            self.under_way -= 1
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
-def requests(count: int) -> list[ChatRequest]:
-    return [ChatRequest([{"role": "user", "content": f"text {number}"}]) for number in range(count)]
-
-
-def answer(asked: list[ChatRequest], answers: list, engine: Echo, window: int) -> None:
-    asyncio.run(generate.answer_missing(asked, answers, engine, window))
 
 
 def shard(*rows: dict) -> pa.Table:
@@ -64,52 +22,6 @@ def shard(*rows: dict) -> pa.Table:
         for n, row in enumerate(rows)
     ]
     return pa.Table.from_pylist(made, schema=SCHEMA)
-
-
-@pytest.mark.parametrize("window", [1, 3, 8, 50])
-def test_answers_come_in_the_order_of_the_requests_and_the_window_is_never_exceeded(window):
-    asked, answers = requests(30), [None] * 30
-    engine = Echo(pauses=lambda number: 40 - number)
-    answer(asked, answers, engine, window)
-
-    assert [item.text for item in answers] == [f"text {number}" for number in range(30)]
-    assert engine.most_under_way == min(window, 30)
-    assert sorted(engine.asked) == sorted(f"text {number}" for number in range(30))
-
-
-def test_nothing_to_ask_asks_nothing():
-    engine = Echo()
-    answer([], [], engine, 4)
-    given = [ChatAnswer("kept")]
-    answer(requests(1), given, engine, 4)
-    assert engine.asked == []
-    assert given == [ChatAnswer("kept")]
-
-
-def test_a_dead_engine_keeps_what_it_answered_and_only_the_rest_is_asked_again():
-    asked, answers = requests(20), [None] * 20
-    first, second = Echo(lives=7, pauses=lambda number: number % 5), Echo()
-    with pytest.raises(EngineDiedError, match="gone"):
-        answer(asked, answers, first, 4)
-    done = {number for number, item in enumerate(answers) if item is not None}
-    assert len(done) == 7
-    assert first.under_way == 0
-
-    answer(asked, answers, second, 4)
-    assert {int(text.split()[1]) for text in second.asked} == set(range(20)) - done
-    assert [item.text for item in answers] == [f"text {number}" for number in range(20)]
-
-
-def test_an_error_of_one_row_is_data_and_stops_nobody():
-    class Moody(Echo):
-        async def answer(self, request: ChatRequest) -> ChatAnswer:
-            if request.messages[-1]["content"] == "text 1":
-                return ChatAnswer(error_kind="too_long", error_message="5000 tokens")
-            return await super().answer(request)
-
-    answers: list = [None] * 4
-    answer(requests(4), answers, Moody(), 2)
-    assert [item.error_kind for item in answers] == [None, "too_long", None, None]
 
 
 def test_the_system_prompt_comes_first_unless_the_chat_brings_its_own():
