@@ -133,6 +133,8 @@ class EndpointTier(_Tier):
     ] = None
     concurrency: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 32
     retry_budget_s: Annotated[Seconds, Field(description=SECONDS)] = 300.0
+    requests_per_minute: Annotated[PositiveInt | None, Field(description=POSITIVE_INT)] = None
+    tokens_per_minute: Annotated[PositiveInt | None, Field(description=POSITIVE_INT)] = None
     usd_per_million_prompt_tokens: Annotated[Usd | None, Field(description=USD)] = None
     usd_per_million_completion_tokens: Annotated[Usd | None, Field(description=USD)] = None
 
@@ -159,6 +161,8 @@ class EndpointTier(_Tier):
             concurrency=self.concurrency,
             request_timeout_s=self.request_timeout_s,
             retry_budget_s=self.retry_budget_s,
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
         )
 
     def price(self) -> Price | None:

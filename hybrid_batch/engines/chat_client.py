@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from dataclasses import replace
 
-import httpx
+from yarl import URL
 
 from hybrid_batch.core.errors import EndpointError, EngineDiedError
 from hybrid_batch.engines.base import INVALID_REQUEST, ChatAnswer, ChatRequest, EngineHandle
@@ -27,23 +26,11 @@ from hybrid_batch.engines.chat_wire import (
     to_payload,
     window_of,
 )
+from hybrid_batch.engines.limits import Limiter, estimated_tokens
+from hybrid_batch.engines.transport import CutOffError, Reply, Transport, UnreachableError
+from hybrid_batch.engines.tries import CUTS, SLOW_TRIES, Again, Backoff, Shorter, Wait
 
-TRIES = 3
-"""Tries of one request whose answer is a 5xx, unreadable or cut off."""
-
-SLOW_TRIES = 2
-"""Tries of a request that an endpoint does not answer in time."""
-
-CUTS = 2
-"""Lost connections of one request after which a local server counts as dead."""
-
-FIRST_PAUSE_S = 0.25
-LONGEST_PAUSE_S = 30.0
-CONNECT_TIMEOUT_S = 10.0
 HEALTH_TIMEOUT_S = 5.0
-
-KEEPALIVE_S = 4.0
-"""Below the 5 s after which vLLM closes an idle connection, so that a request rarely meets a closing one."""
 
 ROW_STATUS = frozenset({400, 413, 422})
 REFUSED_STATUS = frozenset({401, 403, 404})
@@ -55,7 +42,8 @@ class ChatClient:
 
     ``concurrency`` bounds the connections; ``request_timeout_s`` is the time that one try may take;
     ``retry_budget_s`` is how long the endpoint may give no answer at all (429, 503, no connection) before it is
-    given up: while any request succeeds, all go on waiting.
+    given up: while any request succeeds, all go on waiting.  ``limiter`` says when requests may be sent; without one
+    only the endpoint does.
     """
 
     def __init__(
@@ -65,20 +53,18 @@ class ChatClient:
         concurrency: int,
         request_timeout_s: float,
         retry_budget_s: float = 300.0,
+        limiter: Limiter | None = None,
     ) -> None:
         self.handle = handle
         self.request_timeout_s = request_timeout_s
         self.retry_budget_s = retry_budget_s
         self.last_success = float("-inf")
-        key = {"Authorization": f"Bearer {handle.api_key}"} if handle.api_key else {}
-        self.http = httpx.AsyncClient(
-            headers={**key, "Content-Type": "application/json"},
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
-            limits=httpx.Limits(
-                max_connections=concurrency, max_keepalive_connections=concurrency, keepalive_expiry=KEEPALIVE_S
-            ),
-            trust_env=not handle.is_local,  # a proxy must not come between us and loopback
-        )
+        self.limiter = limiter or Limiter()
+        root = handle.base_url.removesuffix("/v1")
+        self.chat_url = URL(f"{handle.base_url}/chat/completions")
+        self.tokenize_url, self.health_url = URL(f"{root}/tokenize"), URL(f"{root}/health")
+        # A proxy must not come between us and loopback.
+        self.http = Transport(handle.base_url, handle.api_key, concurrency, may_use_proxy=not handle.is_local)
 
     async def answer(self, request: ChatRequest) -> ChatAnswer:
         """One request's answer, or the row's failure, or an exception for the engine's.
@@ -86,6 +72,7 @@ class ChatClient:
         ===================================  ===============================================================
         200                                  the answer; an unreadable one is asked again, then ``bad_response``
         400, 413, 422                        ``context_overflow`` if the prompt leaves no room, else ``invalid_request``
+        404, the row names its adapter       ``invalid_request``
         401, 403, 404                        raises ``EndpointError``
         429, 503                             waits (``Retry-After`` or backoff), at last raises ``EndpointError``
         other 5xx                            asked again, then ``server_error``
@@ -100,23 +87,8 @@ class ChatClient:
         return await _Exchange(self, request).run()
 
     async def close(self) -> None:
-        await self.http.aclose()
-
-
-class _Again(Exception):
-    """Ask again: ``answer`` is what the row gets when ``tries`` of them failed."""
-
-    def __init__(self, answer: ChatAnswer, tries: int = TRIES) -> None:
-        super().__init__(answer.error_message)
-        self.answer, self.tries = answer, tries
-
-
-class _Wait(Exception):
-    """The engine takes no requests now; ``seconds`` is what it asked us to wait."""
-
-    def __init__(self, reason: str, seconds: float | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.seconds = reason, seconds
+        """Close its connections; a second call does nothing."""
+        await self.http.close()
 
 
 class _Exchange:
@@ -128,7 +100,7 @@ class _Exchange:
         self._request = request
         self._shortened = False
         self._refused_since: float | None = None
-        self._pauses = 0
+        self._backoff = Backoff()
         self._cuts = 0
 
     async def run(self) -> ChatAnswer:
@@ -136,14 +108,16 @@ class _Exchange:
         while True:
             try:
                 return await self._try_once()
-            except _Again as again:
+            except Shorter:
+                continue
+            except Again as again:
                 tries += 1
                 if tries >= again.tries:
                     return again.answer
-                await self._pause(None)
-            except _Wait as wait:
+                await asyncio.sleep(self._backoff.next())
+            except Wait as wait:
                 self._check_budget(wait.reason)
-                await self._pause(wait.seconds)
+                await self._pause(wait)
 
     async def _try_once(self) -> ChatAnswer:
         try:
@@ -151,40 +125,53 @@ class _Exchange:
             body = json.dumps(payload, ensure_ascii=False).encode()
         except (TypeError, ValueError) as error:  # a lone surrogate, or content that is no JSON
             return failed(INVALID_REQUEST, f"the request cannot be written as JSON: {error}")
+        reserved = estimated_tokens(self._request, payload) if self._client.limiter.counts_tokens else 0
+        await self._client.limiter.admit(reserved)
+        used = 0
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self._client.request_timeout_s):
-                response = await self._client.http.post(f"{self._handle.base_url}/chat/completions", content=body)
+            answer = await self._judge(await self._post(body), began)
+            used = answer.prompt_tokens + answer.completion_tokens
+        finally:
+            self._client.limiter.settle(reserved, used)
+        return answer
+
+    async def _post(self, body: bytes) -> Reply:
+        client = self._client
+        try:
+            return await client.http.post(client.chat_url, body, client.request_timeout_s)
         except TimeoutError:
             raise self._hanging() from None
-        except httpx.ConnectError as error:
+        except UnreachableError as error:
             raise self._unreachable(error) from None
-        except httpx.TransportError as error:
+        except CutOffError as error:
             raise self._cut_off(error) from None
-        return await self._judge(response, time.monotonic() - began)
 
-    async def _judge(self, response: httpx.Response, seconds: float) -> ChatAnswer:
-        status = response.status_code
+    async def _judge(self, reply: Reply, began: float) -> ChatAnswer:
+        status = reply.status
         if status == 200:
-            return self._accepted(response.content, seconds)
-        text = error_text(response.content)
+            return self._accepted(reply.body, time.monotonic() - began)
+        text = error_text(reply.body)
         if status in ROW_STATUS:
             return await self._row_refused(text)
+        if status == 404 and self._request.adapter is not None:
+            return failed(INVALID_REQUEST, text)  # the row's own choice of a model
         if status in REFUSED_STATUS:
             raise EndpointError(self._about(f"refuses all requests with status {status}: {text}"))
         if status >= 500:
             await self._raise_if_dying(status, text)
         if status in BUSY_STATUS:
-            raise _Wait(f"status {status}: {text}", seconds_to_wait(response.headers.get("Retry-After")))
+            asked = seconds_to_wait(reply.headers)
+            raise Wait(f"status {status}: {text}", asked, for_all=status == 429 or asked is not None)
         if status >= 500:
-            raise _Again(failed("server_error", f"status {status}: {text}"))
+            raise Again(failed("server_error", f"status {status}: {text}"))
         raise EndpointError(self._about(f"answers with status {status}, which is no chat completion: {text}"))
 
     def _accepted(self, body: bytes, seconds: float) -> ChatAnswer:
         try:
-            answer = answer_of(body)
+            answer = answer_of(body, self._request.sampling)
         except BadBodyError as error:
-            raise _Again(failed("bad_response", f"status 200 without a chat completion: {error}")) from None
+            raise Again(failed("bad_response", f"status 200 without a chat completion: {error}")) from None
         self._client.last_success = time.monotonic()
         window = self._handle.max_model_len
         if answer.completion_tokens == 0 and window is not None and answer.prompt_tokens >= window:
@@ -202,7 +189,7 @@ class _Exchange:
         self._shortened = True
         sampling = replace(self._request.sampling, max_tokens=room)
         self._request = replace(self._request, sampling=sampling)
-        return await self._try_once()
+        raise Shorter
 
     async def _room(self, text: str) -> int | None:
         """Tokens left for the answer: from the refusal's own words, else from vLLM's tokenizer."""
@@ -219,32 +206,34 @@ class _Exchange:
             "model": self._handle.model,
             "messages": [dict(message) for message in self._request.messages],
         }
+        client = self._client
         try:
-            url = f"{self._root()}/tokenize"
-            response = await self._client.http.post(url, json=payload, timeout=self._client.request_timeout_s)
-            return int(response.json()["count"]) if response.status_code == 200 else None
-        except httpx.TransportError as error:
+            reply = await client.http.post(client.tokenize_url, json.dumps(payload).encode(), client.request_timeout_s)
+        except TimeoutError:
+            raise self._hanging() from None
+        except (UnreachableError, CutOffError) as error:
             raise self._cut_off(error) from None
+        return int(json.loads(reply.body)["count"]) if reply.status == 200 else None
 
     def _hanging(self) -> Exception:
         seconds = f"{self._client.request_timeout_s:g} s"
         if self._handle.is_local:
             return EngineDiedError(self._about(f"hangs: no answer within {seconds}"))
         message = f"no answer within request_timeout_s = {seconds}, {SLOW_TRIES} times"
-        return _Again(failed("timeout", message), SLOW_TRIES)
+        return Again(failed("timeout", message), SLOW_TRIES)
 
-    def _unreachable(self, error: httpx.TransportError) -> Exception:
-        reason = f"cannot be reached ({_name(error)})"
-        return EngineDiedError(self._about(reason)) if self._handle.is_local else _Wait(reason)
+    def _unreachable(self, error: Exception) -> Exception:
+        reason = f"cannot be reached ({error})"
+        return EngineDiedError(self._about(reason)) if self._handle.is_local else Wait(reason)
 
-    def _cut_off(self, error: httpx.TransportError) -> Exception:
+    def _cut_off(self, error: Exception) -> Exception:
         """A server may close an idle connection just as we use it: one more try tells that from a death."""
-        reason = f"closed the connection ({_name(error)})"
+        reason = f"closed the connection ({error})"
         self._cuts += 1
         if not self._handle.is_local:
-            return _Wait(reason)
+            return Wait(reason)
         if self._cuts < CUTS:
-            return _Again(failed("server_error", reason))
+            return Again(failed("server_error", reason))
         return EngineDiedError(self._about(reason))
 
     async def _raise_if_dying(self, status: int, text: str) -> None:
@@ -252,10 +241,12 @@ class _Exchange:
         if not self._handle.is_local:
             return
         try:
-            health = await self._client.http.get(f"{self._root()}/health", timeout=HEALTH_TIMEOUT_S)
-        except httpx.TransportError as error:
-            raise EngineDiedError(self._about(f"answered {status} ({text}) and is gone ({_name(error)})")) from None
-        if health.status_code != 200:
+            health = await self._client.http.get(self._client.health_url, HEALTH_TIMEOUT_S)
+        except TimeoutError:
+            raise EngineDiedError(self._about(f"answers {status} ({text}) and does not say how it is")) from None
+        except (UnreachableError, CutOffError) as error:
+            raise EngineDiedError(self._about(f"answered {status} ({text}) and is gone ({error})")) from None
+        if health.status != 200:
             raise EngineDiedError(self._about(f"answers {status} ({text}) and says that it is not healthy"))
 
     def _check_budget(self, reason: str) -> None:
@@ -266,20 +257,15 @@ class _Exchange:
             message = self._about(f"gave no answer for {now - since:.0f} s (retry budget): {reason}")
             raise EngineDiedError(message) if self._handle.is_local else EndpointError(message)
 
-    async def _pause(self, asked: float | None) -> None:
-        """The time asked for, else exponential backoff with full jitter; never beyond the longest pause."""
-        longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._pauses)
-        self._pauses += 1
-        drawn = random.uniform(0.0, longest)  # noqa: S311 (not for secrets)
-        await asyncio.sleep(drawn if asked is None else min(asked, LONGEST_PAUSE_S) + drawn)
-
-    def _root(self) -> str:
-        return self._handle.base_url.removesuffix("/v1")
+    async def _pause(self, wait: Wait) -> None:
+        """The time asked for, at most the budget, and a backoff; the limiter holds the other requests back as well."""
+        pause = self._backoff.next()
+        if wait.seconds is not None:
+            pause += min(wait.seconds, self._client.retry_budget_s)
+        if wait.for_all:
+            self._client.limiter.pause(pause)
+        await asyncio.sleep(pause)
 
     def _about(self, what: str) -> str:
         log = f"; log: {self._handle.log_path}" if self._handle.log_path else ""
         return f"{self._handle.base_url} (model {self._handle.model}) {what}{log}"
-
-
-def _name(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")

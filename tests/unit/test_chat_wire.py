@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -91,7 +93,23 @@ def test_the_usual_forms_of_an_error(body, text):
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"), [(None, None), ("3", 3.0), ("0.5", 0.5), ("-1", 0.0), ("Wed, 21 Oct 2026", None)]
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "3"}, 3.0),
+        ({"Retry-After": "0.5"}, 0.5),
+        ({"Retry-After": "-1"}, 0.0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "inf"}, None),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after-ms": "1500", "Retry-After": "2"}, 1.5),
+        ({"retry-after-ms": "soon", "Retry-After": "2"}, 2.0),
+    ],
 )
-def test_retry_after(header, seconds):
-    assert seconds_to_wait(header) == seconds
+def test_retry_after(headers, seconds):
+    assert seconds_to_wait(headers) == seconds
+
+
+def test_retry_after_may_be_a_date():
+    at = datetime.now(UTC) + timedelta(hours=1)
+    assert 3590 < (seconds_to_wait({"Retry-After": format_datetime(at, usegmt=True)}) or 0) <= 3600

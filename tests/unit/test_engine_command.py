@@ -25,6 +25,7 @@ def test_on_a_cpu():
     words = server_arguments(replace(CPU, max_model_len=512))
     assert {"--model=/models/smol", "--served-model-name=smol", "--host=127.0.0.1", "--port={port}"} <= set(words)
     assert {"--dtype=bfloat16", "--enforce-eager", "--max-model-len=512", "--load-format=safetensors"} <= set(words)
+    assert "--enable-prompt-tokens-details" in words
     assert "--trust-remote-code" not in words
 
 
@@ -107,7 +108,7 @@ def test_fingerprint_holds_what_makes_the_engine():
 
 def test_a_supervisor_is_light():
     code = "import sys, hybrid_batch.engines.supervisor as s; print([m for m in sys.modules if m in sys.argv])"
-    heavy = ["numpy", "torch", "vllm", "httpx", "pyspark", "pyarrow", "pydantic"]
+    heavy = ["numpy", "torch", "vllm", "aiohttp", "pyspark", "pyarrow", "pydantic"]
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -32,7 +32,7 @@ def test_a_recipe_travels_and_serves_as_a_key():
 
 
 def test_the_room_loads_no_model_library():
-    assert modules_after("hybrid_batch.quality") & (HEAVY | {"httpx", "rouge_score", "nltk", "pyspark"}) == set()
+    assert modules_after("hybrid_batch.quality") & (HEAVY | {"aiohttp", "rouge_score", "nltk", "pyspark"}) == set()
 
 
 def test_an_unknown_kind_is_refused_with_all_that_exist():

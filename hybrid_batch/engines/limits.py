@@ -1,0 +1,129 @@
+"""Requests and tokens per minute: when one task may send its next request."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from hybrid_batch.engines.base import ChatRequest, EndpointRecipe
+
+MINUTE_S: Final = 60.0
+
+BURSTS: Final = 60
+"""A bucket holds a sixtieth of a minute's budget: some endpoints count by the second."""
+
+BYTES_PER_TOKEN: Final = 4
+TOKENS_PER_MESSAGE: Final = 4
+TOKENS_PER_IMAGE: Final = 1000
+"""A guess, for the time until the answer tells."""
+
+LONGEST_SPREAD_S: Final = 1.0
+
+
+class Bucket:
+    """``per_minute`` units of something, handed out at an even rate.  Times are seconds of any monotonic clock.
+
+    A cost that is larger than what the bucket holds makes a debt that later requests wait for.  The rate leaves room
+    for a full bucket, so that single units never exceed ``per_minute`` in any minute.
+    """
+
+    def __init__(self, per_minute: float, now: float) -> None:
+        self.capacity = per_minute / BURSTS
+        self.rate = (per_minute - self.capacity) / MINUTE_S
+        self._level, self._seen = self.capacity, now
+
+    def reserve(self, cost: float, now: float) -> float:
+        """Take ``cost`` -> seconds until it may be spent."""
+        self._fill(now)
+        wait = max(0.0, min(cost, self.capacity) - self._level) / self.rate
+        self._level -= cost
+        return wait
+
+    def give_back(self, units: float, now: float) -> None:
+        """Return what was reserved and not spent; a negative number takes what was spent on top."""
+        self._fill(now)
+        self._level = min(self.capacity, self._level + units)
+
+    def _fill(self, now: float) -> None:
+        self._level = min(self.capacity, self._level + self.rate * (now - self._seen))
+        self._seen = now
+
+
+class Limiter:
+    """What one client may send: two buckets, and a pause for all its requests when the endpoint asks for one.
+
+    It belongs to no event loop, so it can outlive a client.
+    """
+
+    def __init__(self, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
+        now = time.monotonic()
+        self._requests = Bucket(requests_per_minute, now) if requests_per_minute else None
+        self._tokens = Bucket(tokens_per_minute, now) if tokens_per_minute else None
+        self._paused_until = now
+        self._spread = 0.0
+
+    @property
+    def counts_tokens(self) -> bool:
+        return self._tokens is not None
+
+    async def admit(self, tokens: float) -> None:
+        """Wait until a request that may cost ``tokens`` can be sent."""
+        now = time.monotonic()
+        wait = max(self._requests.reserve(1.0, now) if self._requests else 0.0, self._reserved(tokens, now))
+        try:
+            if wait > 0:
+                await asyncio.sleep(wait)
+            while (left := self._paused_until - time.monotonic()) > 0:
+                await asyncio.sleep(left + random.uniform(0.0, self._spread))  # noqa: S311 (not for secrets)
+        except asyncio.CancelledError:
+            self.settle(tokens, 0.0)
+            raise
+
+    def settle(self, reserved: float, used: float) -> None:
+        """Correct an estimate by what the request really cost, 0 for one that was not answered."""
+        if self._tokens is not None:
+            self._tokens.give_back(reserved - used, time.monotonic())
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for ``seconds``; a longer pause that is under way stays."""
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+        self._spread = min(LONGEST_SPREAD_S, seconds)
+
+    def _reserved(self, tokens: float, now: float) -> float:
+        return self._tokens.reserve(tokens, now) if self._tokens else 0.0
+
+
+def limiter_of(recipe: EndpointRecipe) -> Limiter:
+    """The limiter of this process for ``recipe``: one task's share of the tier's limits, kept from task to task."""
+    shares = max(1, recipe.shares)
+    return _limiter(
+        recipe.base_url,
+        recipe.model,
+        recipe.requests_per_minute and recipe.requests_per_minute / shares,
+        recipe.tokens_per_minute and recipe.tokens_per_minute / shares,
+    )
+
+
+@lru_cache(maxsize=8)
+def _limiter(_base_url: str, _model: str, requests: float | None, tokens: float | None) -> Limiter:
+    return Limiter(requests, tokens)
+
+
+def estimated_tokens(request: ChatRequest, payload: Mapping[str, Any]) -> int:
+    """What an endpoint may count for a request before it is answered: its text, and all tokens it may generate."""
+    prompt = sum(TOKENS_PER_MESSAGE + _content_tokens(message.get("content")) for message in request.messages)
+    answer = payload.get("max_tokens") or payload.get("max_completion_tokens") or 0
+    return prompt + int(answer) * int(payload.get("n") or 1)
+
+
+def _content_tokens(content: object) -> int:
+    if isinstance(content, str):
+        return -(-len(content.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
+    if not isinstance(content, list):
+        return 0
+    texts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
+    return sum(TOKENS_PER_IMAGE if text is None else _content_tokens(text) for text in texts)
