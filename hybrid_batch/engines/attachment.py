@@ -84,7 +84,7 @@ class Attachment:
             self._watched = state.engine_id
         elif state.phase == READY and self._fits(state):
             if _healthy(state):
-                return _handle_of(state, self._home)
+                return _handle_of(state, self._home, self._recipe)
             if not self._in_use():  # who uses it finds out by itself when it hangs; it may only be busy
                 kill_engine(state)
         elif state.phase == READY and not self._in_use():
@@ -196,12 +196,12 @@ def _healthy(state: EngineState) -> bool:
     return any(probe.healthy(state.port, HEALTH_TIMEOUT_S) for _ in range(HEALTH_TRIES))
 
 
-def _handle_of(state: EngineState, home: Path) -> EngineHandle:
+def _handle_of(state: EngineState, home: Path, recipe: ServerRecipe) -> EngineHandle:
     assert state.model is not None
     return EngineHandle(
         engine_id=state.engine_id,
         base_url=f"http://127.0.0.1:{state.port}/v1",
-        model=state.model,
+        model=recipe.adapter or state.model,
         max_model_len=state.max_model_len,
         load_seconds=state.load_seconds,
         api_key=read_key(home),

@@ -55,6 +55,7 @@ _VLLM_FLAGS: dict[str, str | int | float | bool] = {
     "disable_uvicorn_access_log": True,
     "disable_fastapi_docs": True,
     "uvicorn_log_level": "warning",
+    "enable_prompt_tokens_details": True,  # tells how much of a prompt came out of the prefix cache
 }
 _VLLM_ENV = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
 _CPU_ENV = {
@@ -144,9 +145,9 @@ def server_environment(recipe: ServerRecipe, inherited: Mapping[str, str], packa
 
 
 def recipe_fingerprint(recipe: ServerRecipe) -> str:
-    """Same value, same engine: what a client waits for (its timeouts) and what it is called (its tier) are left out."""
+    """Same value, same engine: what a client waits for and asks for, and what it is called (its tier), are left out."""
     fields = asdict(recipe)
-    for name in ("tier", "start_timeout_s", "request_timeout_s"):
+    for name in ("tier", "start_timeout_s", "request_timeout_s", "adapter", "window"):
         del fields[name]
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 

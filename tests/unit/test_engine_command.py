@@ -101,7 +101,7 @@ def test_a_hub_model_may_be_fetched():
 
 
 def test_fingerprint_holds_what_makes_the_engine():
-    assert recipe_fingerprint(replace(CPU, tier="large", start_timeout_s=1.0)) == recipe_fingerprint(CPU)
+    assert recipe_fingerprint(replace(CPU, tier="large", start_timeout_s=1.0, adapter="a")) == recipe_fingerprint(CPU)
     for other in (replace(CPU, max_model_len=9), replace(CPU, env=(("A", "b"),)), replace(CPU, model="/models/other")):
         assert recipe_fingerprint(other) != recipe_fingerprint(CPU)
 
