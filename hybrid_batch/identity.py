@@ -56,7 +56,7 @@ def answers_identity(config: AnswerConfig, source: InputPlan, sampling: Sampling
         "limit": spec.limit,
         "max_prompt_bytes": spec.max_prompt_bytes,
         "prompt": config.prompt.model_dump(mode="json"),
-        "sampling": asdict(sampling),
+        "sampling": sampling.stated(),
         "tiers": {name: _tier(tier) for name, tier in config.tiers.by_name().items()},
     }
 
@@ -100,6 +100,7 @@ def _tier(tier: ServerTier | EndpointTier) -> dict[str, Any]:
         "dtype": tier.dtype,
         "engine_args": dict(tier.engine_args),
         "trust_remote_code": tier.trust_remote_code,
+        **({"adapter": tier.adapter} if tier.adapter else {}),
     }
 
 

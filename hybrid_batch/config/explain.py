@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from hybrid_batch.config.job import InputSection, JobConfig, PolicySection, SamplingSection
+from hybrid_batch.config.job import InputSection, JobConfig, PolicySection
+from hybrid_batch.config.sampling import SamplingSection
 from hybrid_batch.config.secrets import redact
 from hybrid_batch.config.tiers import EndpointTier, ServerTier
+from hybrid_batch.engines.request_fields import Forms
 
 
 def explain(config: JobConfig) -> list[tuple[str, str]]:
@@ -60,7 +62,8 @@ def _tier(tier: ServerTier | EndpointTier) -> str:
         return "; ".join(parts)
     device = "the CPU" if not tier.gpus else "1 GPU" if tier.gpus == 1 else f"{tier.gpus} GPUs"
     window = f", {tier.max_model_len:,} tokens for prompt and answer" if tier.max_model_len else ""
-    parts = [f"{tier.model} in a {tier.server} server on {device}{window}; {tier.max_num_seqs:,} queries at once"]
+    model = f"{tier.model} with adapter {tier.adapter}" if tier.adapter else tier.model
+    parts = [f"{model} in a {tier.server} server on {device}{window}; {tier.max_num_seqs:,} queries at once"]
     if tier.usd_per_gpu_hour is not None:
         parts.append(f"{tier.gpus} x {tier.usd_per_gpu_hour} USD per hour")
     if tier.usd_per_engine_hour is not None:
@@ -74,7 +77,10 @@ def _sampling(section: SamplingSection) -> str:
         how = "the most likely token each time (temperature 0)"
     seed = "" if section.seed is None else f", seed {section.seed}"
     stops = f", stops at {len(section.stop)} texts" if section.stop else ""
-    return f"{how}{seed}, at most {section.max_tokens:,} tokens per answer{stops}"
+    several = f", {section.n} answers to each query" if section.n > 1 else ""
+    forms = ", ".join(name for name in Forms.model_fields if getattr(section, name) is not None)
+    given = f"; every request has {forms}" if forms else ""
+    return f"{how}{seed}, at most {section.max_tokens:,} tokens per answer{stops}{several}{given}"
 
 
 def _spark(config: JobConfig) -> str:

@@ -14,7 +14,6 @@ from hybrid_batch.config.fields import (
     POSITIVE_INT,
     SHARE,
     TEXT,
-    Int,
     Location,
     Number,
     PositiveInt,
@@ -23,11 +22,12 @@ from hybrid_batch.config.fields import (
     Text,
     Texts,
 )
+from hybrid_batch.config.sampling import SamplingSection
 from hybrid_batch.config.secrets import redact
 from hybrid_batch.config.tiers import EndpointTier, ServerTier, Tier
 from hybrid_batch.core.inputs import InputSpec
 from hybrid_batch.core.routing import LARGE, SMALL, Policy, SmallSharePolicy, ThresholdPolicy
-from hybrid_batch.engines.base import Backend, Sampling
+from hybrid_batch.engines.base import Backend
 from hybrid_batch.tables import reserved_names
 
 DATED_FIELDS: Final = (("run", "name"), ("run", "output"), ("input", "path"))
@@ -176,19 +176,6 @@ class TiersSection(Section):
 
     def by_name(self) -> dict[str, ServerTier | EndpointTier]:
         return {SMALL: self.small, LARGE: self.large}
-
-
-class SamplingSection(Section):
-    """How answers are drawn, the same for both tiers."""
-
-    temperature: Annotated[Number, Field(ge=0, le=2, description="a number from 0 to 2")] = 0.0
-    max_tokens: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 256
-    top_p: Annotated[Number, Field(gt=0, le=1, description="a number above 0, at most 1")] = 1.0
-    seed: Annotated[Int | None, Field(ge=0, lt=2**63, description="a whole number of at least 0")] = None
-    stop: Annotated[tuple[Text, ...], Field(description="a list of texts that are not empty")] = ()
-
-    def to_sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.max_tokens, self.top_p, self.seed, self.stop)
 
 
 class ShardsSection(Section):

@@ -63,6 +63,7 @@ class ServerTier(_Tier):
         dict[str, EngineScalar],
         Field(description="flags of the server: names with text, numbers, true or false"),
     ] = Field(default_factory=dict)
+    adapter: Annotated[Text | None, Field(description="a name that engine_args.lora_modules gives")] = None
     env: Annotated[Texts, Field(description="environment variables of the server: names with text")] = Field(
         default_factory=dict
     )
@@ -80,6 +81,16 @@ class ServerTier(_Tier):
             raise ValueError("usd_per_gpu_hour and usd_per_engine_hour are both set; give one of them, or neither")
         if self.usd_per_gpu_hour is not None and not self.gpus:
             raise ValueError("usd_per_gpu_hour has no meaning with gpus: 0; a CPU engine takes usd_per_engine_hour")
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_is_served(self) -> ServerTier:
+        flags = {name.replace("-", "_"): str(value) for name, value in self.engine_args.items()}
+        if self.adapter is not None and self.server == "vllm" and self.adapter not in flags.get("lora_modules", ""):
+            raise ValueError(
+                f"adapter: {self.adapter!r} is served by no flag; add engine_args: {{enable_lora: true, "
+                f"lora_modules: {self.adapter}=FOLDER}}"
+            )
         return self
 
     def recipe(self, name: str) -> ServerRecipe:
@@ -100,6 +111,7 @@ class ServerTier(_Tier):
             start_timeout_s=self.start_timeout_s,
             idle_timeout_s=self.idle_timeout_s,
             request_timeout_s=self.request_timeout_s,
+            adapter=self.adapter,
         )
 
     def price(self) -> Price | None:

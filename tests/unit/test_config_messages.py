@@ -108,7 +108,7 @@ PRICE = 'allowed is a decimal of at least 0 in quotes ("1.20"), or a whole numbe
         ("sampling.max_tokens", 0, f"sampling.max_tokens: 0 is not allowed; {POSITIVE}"),
         ("sampling.top_p", 0, "sampling.top_p: 0 is not allowed; allowed is a number above 0, at most 1"),
         ("sampling.seed", -1, "sampling.seed: -1 is not allowed; allowed is a whole number of at least 0"),
-        ("sampling.stop", [""], "sampling.stop: '' is not allowed; allowed is a list of texts that are not empty"),
+        ("sampling.stop", [""], "sampling.stop: '' is not allowed; allowed is a list of at most 4 texts that are not empty"),
         ("shards.rows", True, f"shards.rows: True is not allowed; {POSITIVE}"),
         ("spark.conf", {"a": [1]}, "spark.conf.a: [1] is not allowed; allowed is Spark settings: names with text"),
         ("tiers.small", MISSING, "tiers.small: is required; allowed is a mapping that describes one model"),
@@ -184,7 +184,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(path: str, value: object, s
     ("path", "guess"),
     [
         ("tiers.smal", "did you mean small? allowed are large, small"),
-        ("tiers.small.gpu", "did you mean gpus? allowed are dtype, engine_args"),
+        ("tiers.small.gpu", "did you mean gpus? allowed are adapter, dtype, engine_args"),
         ("runs", "did you mean run? allowed are input, policy, prompt, router, run, sampling, shards, spark, tiers"),
         ("sampling.max_token", "did you mean max_tokens?"),
         ("zebra", "unknown key; allowed are input"),
@@ -202,7 +202,7 @@ def test_fields_of_the_other_kind_of_tier_are_refused_with_both_lists() -> None:
     told = message("tiers.large.gpus", 2)
     assert "tiers.large.gpus: belongs to an engine of the job's own, and this tier has an endpoint" in told
     assert "an endpoint takes api_key_env, concurrency, endpoint" in told
-    assert "own takes dtype, engine_args, env, gpus" in told
+    assert "own takes adapter, dtype, engine_args, env, gpus" in told
 
 
 def test_several_problems_are_one_error_with_a_line_each() -> None:
