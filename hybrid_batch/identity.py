@@ -51,6 +51,8 @@ def answers_identity(config: AnswerConfig, source: InputPlan, sampling: Sampling
         "files": [[file.url, file.size, file.etag] for file in source.files],
         "columns": [spec.format, spec.id_column, spec.prompt_column, spec.messages_column, list(spec.keep)],
         **({"task": spec.task_column} if spec.task_column else {}),
+        **({"request": spec.request_column} if spec.request_column else {}),
+        **({"image": spec.image_column} if spec.image_column else {}),
         # Without a column of ids they are made from the files' places below this folder.
         "ids_below": normalise(spec.path) if spec.id_column is None else None,
         "limit": spec.limit,

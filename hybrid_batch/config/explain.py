@@ -36,9 +36,10 @@ def _input(section: InputSection) -> str:
     columns = section.columns
     query = f"prompts from {columns.prompt!r}" if columns.prompt else f"chat turns from {columns.messages!r}"
     ids = f"ids from {columns.id!r}" if columns.id else "ids made from file name and row"
-    task = f", tasks from {columns.task!r}" if columns.task else ""
+    named = (("tasks", columns.task), ("overrides", columns.request), ("images", columns.image))
+    further = "".join(f", {what} from {name!r}" for what, name in named if name)
     kept = f"; keeps {', '.join(section.carried)}" if section.carried else ""
-    return f"{first}{section.format} at {section.path}; {ids}, {query}{task}{kept}"
+    return f"{first}{section.format} at {section.path}; {ids}, {query}{further}{kept}"
 
 
 def _policy(section: PolicySection) -> str:

@@ -25,13 +25,19 @@ from hybrid_batch.config.fields import (
 from hybrid_batch.config.sampling import SamplingSection
 from hybrid_batch.config.secrets import redact
 from hybrid_batch.config.tiers import EndpointTier, ServerTier, Tier
-from hybrid_batch.core.inputs import InputSpec
+from hybrid_batch.core.inputs import OPENAI_BATCH, InputSpec
 from hybrid_batch.core.routing import LARGE, SMALL, Policy, SmallSharePolicy, ThresholdPolicy
 from hybrid_batch.engines.base import Backend
 from hybrid_batch.tables import reserved_names
 
 DATED_FIELDS: Final = (("run", "name"), ("run", "output"), ("input", "path"))
 """Fields in which ``{date}`` stands for ``run.date``."""
+
+_BATCH_COLUMNS: Final[Mapping[str, str]] = {"id": "custom_id", "messages": "body"}
+
+_SHARD_ROWS: Final = 1000
+_WINDOWS_PER_SHARD: Final = 4
+"""So that most of a shard's time its window is full, also where no other task feeds the engine."""
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]+)\}")
 
@@ -79,6 +85,8 @@ class ColumnsSection(Section):
     id: Annotated[Text | None, Field(description="name of a column")] = None
     prompt: Annotated[Text | None, Field(description="name of a column of text")] = None
     messages: Annotated[Text | None, Field(description="name of a column of chat turns")] = None
+    request: Annotated[Text | None, Field(description="name of a column of overrides")] = None
+    image: Annotated[Text | None, Field(description="name of a column of images")] = None
     task: Annotated[Text | None, Field(description="name of a column of text, integers or booleans")] = None
 
     @model_validator(mode="after")
@@ -92,13 +100,32 @@ class InputSection(Section):
     """Where the queries are."""
 
     path: Annotated[Location, Field(description=LOCATION)]
-    format: Annotated[Literal["parquet", "jsonl", "csv"], Field(description="parquet, jsonl or csv")]
+    format: Annotated[
+        Literal["parquet", "jsonl", "csv", "openai-batch"], Field(description="parquet, jsonl, csv or openai-batch")
+    ]
     columns: Annotated[ColumnsSection, Field(description="a mapping with prompt or messages, and id if there is one")]
     keep: Annotated[tuple[Text, ...], AfterValidator(_kept), Field(description="a list of column names")] = ()
     limit: Annotated[PositiveInt | None, Field(description=POSITIVE_INT)] = None
     rows_per_split: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 50_000
     bytes_per_split: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 134_217_728
     max_prompt_bytes: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 1_048_576
+
+    @model_validator(mode="before")
+    @classmethod
+    def _batch_columns(cls, data: Any) -> Any:
+        """A batch file says by itself what is where."""
+        if not isinstance(data, Mapping) or data.get("format") != OPENAI_BATCH:
+            return data
+        columns = data.get("columns") or {}
+        if not isinstance(columns, Mapping):
+            return data
+        given = {name for name, column in columns.items() if column not in (None, _BATCH_COLUMNS.get(name))}
+        if needless := sorted(given & {*ColumnsSection.model_fields} - {"task"}):
+            raise ValueError(
+                f"columns.{needless[0]}: is not allowed with format: {OPENAI_BATCH}, whose lines have custom_id and "
+                "body.messages; allowed is task"
+            )
+        return {**data, "columns": {**columns, **_BATCH_COLUMNS}}
 
     @model_validator(mode="after")
     def _task_is_kept(self) -> InputSection:
@@ -127,6 +154,8 @@ class InputSection(Section):
             bytes_per_split=self.bytes_per_split,
             max_prompt_bytes=self.max_prompt_bytes,
             task_column=self.columns.task,
+            request_column=self.columns.request,
+            image_column=self.columns.image,
         )
 
 

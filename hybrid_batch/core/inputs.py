@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+OPENAI_BATCH: Final = "openai-batch"
+"""The format of files for OpenAI's batch API: JSON lines of a ``custom_id`` and the ``body`` of a request."""
+
 
 @dataclass(frozen=True)
 class InputSpec:
     """Query files and the columns that matter.
 
-    ``format`` is ``parquet``, ``jsonl`` or ``csv``.  Without an ``id_column`` a query's id is made from its place: the
-    file's name below ``path``, a colon, the row's number.  Exactly one of ``prompt_column`` and ``messages_column`` is
-    set.  ``keep`` are columns carried through to the results; ``task_column``, if there is one, is one of them.
-    ``limit`` takes the first rows in the order of the file names.  A split is full with ``rows_per_split`` rows,
-    ``bytes_per_split`` bytes (uncompressed, of the columns that are read) or ``files_per_split`` pieces of files.
+    ``format`` is ``parquet``, ``jsonl``, ``csv`` or :data:`OPENAI_BATCH`.  Without an ``id_column`` a query's id is
+    made from its place: the file's name below ``path``, a colon, the row's number.  Exactly one of ``prompt_column``
+    and ``messages_column`` is set.  ``request_column`` holds what a row asks for in place of the job's sampling,
+    ``image_column`` an image that belongs to the query.  ``keep`` are columns carried through to the results;
+    ``task_column``, if there is one, is one of them.  ``limit`` takes the first rows in the order of the file names.
+    A split is full with ``rows_per_split`` rows, ``bytes_per_split`` bytes (uncompressed, of the columns that are read)
+    or ``files_per_split`` pieces of files.
     ``max_prompt_bytes`` is the longest query, in UTF-8 bytes, that is scored at all.
     """
 
@@ -31,6 +36,8 @@ class InputSpec:
     files_per_split: int = 1_000
     max_prompt_bytes: int = 1_048_576
     task_column: str | None = None
+    request_column: str | None = None
+    image_column: str | None = None
 
     @property
     def id_columns(self) -> tuple[str, ...]:
@@ -40,7 +47,12 @@ class InputSpec:
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that are read, each once."""
-        return tuple(dict.fromkeys([*self.id_columns, self.text_column, *self.keep]))
+        return tuple(dict.fromkeys([*self.id_columns, self.text_column, *self.further_columns, *self.keep]))
+
+    @property
+    def further_columns(self) -> tuple[str, ...]:
+        """The columns of overrides and images, if there are any."""
+        return tuple(name for name in (self.request_column, self.image_column) if name is not None)
 
     @property
     def text_column(self) -> str:

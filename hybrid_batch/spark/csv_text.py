@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final
 
 import pyarrow as pa
 
 from hybrid_batch.core.errors import InputError
 from hybrid_batch.core.inputs import InputSpec, Piece
 from hybrid_batch.spark.batches import BATCH_BYTES, BATCH_ROWS
-from hybrid_batch.spark.queries import is_text, message_columns, prompt_columns
+from hybrid_batch.spark.queries import is_text, prompt_columns, query_columns
 from hybrid_batch.spark.text_streams import MAX_LINE_BYTES, opened, too_long
-
-_TEXT: Final = ""
-"""Stands for the query's column among the kept ones, which cannot have this name."""
 
 
 def csv_columns(url: str, stream: io.BufferedReader) -> list[str] | None:
@@ -39,14 +35,20 @@ def read_csv(piece: Piece, spec: InputSpec, kept: Sequence[str]) -> Iterator[pa.
 
     An empty field is empty text, not null.
     """
-    names = [*(["query_id"] if spec.id_columns else []), _TEXT, *kept]
-    rows = islice(_fields(piece.url, [*spec.id_columns, spec.text_column, *kept]), piece.rows)
-    for chunk in _chunks(rows):
-        arrays = [pa.array(column, pa.string()) for column in zip(*chunk, strict=True)]
-        columns = dict(zip(names, arrays, strict=True))
-        text = columns.pop(_TEXT)
-        queries = prompt_columns(text) if spec.prompt_column else message_columns(text.to_pylist())
-        yield pa.RecordBatch.from_pydict(columns | queries)
+    names = list(dict.fromkeys([*spec.id_columns, spec.text_column, *spec.further_columns, *kept]))
+    for chunk in _chunks(islice(_fields(piece.url, names), piece.rows)):
+        fields = dict(zip(names, zip(*chunk, strict=True), strict=True))
+        own = {"query_id": fields[spec.id_column]} if spec.id_column else {}
+        columns = own | {name: fields[name] for name in kept}
+        arrays = {name: pa.array(column, pa.string()) for name, column in columns.items()}
+        yield pa.RecordBatch.from_pydict(arrays | _queries(fields, spec))
+
+
+def _queries(fields: Mapping[str, Sequence[str]], spec: InputSpec) -> dict[str, pa.Array]:
+    if spec.prompt_column and not spec.further_columns:
+        return prompt_columns(pa.array(fields[spec.prompt_column], pa.string()))
+    names = (spec.prompt_column, spec.messages_column, spec.request_column, spec.image_column)
+    return query_columns(*(None if name is None else fields[name] for name in names))
 
 
 def _chunks(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:

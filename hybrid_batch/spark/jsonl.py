@@ -1,4 +1,4 @@
-"""Read JSON lines, strictly: a whole file, or the lines that begin in a range of its bytes.
+"""Read JSON lines, those of batch files too, strictly: a whole file, or the lines that begin in a range of its bytes.
 
 Every kept column is text (a JSON value that is no string is kept as its JSON).
 """
@@ -16,9 +16,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from hybrid_batch.core.errors import InputError
-from hybrid_batch.core.inputs import InputSpec, Piece
+from hybrid_batch.core.inputs import OPENAI_BATCH, InputSpec, Piece
 from hybrid_batch.spark.batches import BATCH_BYTES, BATCH_ROWS
-from hybrid_batch.spark.queries import QUERY_COLUMNS, Row, chat_row, is_text, prompt_row, valid_text
+from hybrid_batch.spark.openai_batch import batch_row
+from hybrid_batch.spark.queries import QUERY_COLUMNS, Row, is_text, query_row, valid_text
 from hybrid_batch.spark.text_streams import MAX_LINE_BYTES, newlines_before, opened, opened_at, too_long
 
 _HEADER_LINES: Final = 100
@@ -151,24 +152,29 @@ def _object(lines: Lines, number: int, text: bytes) -> dict[str, Any]:
 
 def _row(lines: Lines, number: int, text: bytes, spec: InputSpec, kept: Sequence[str]) -> Row:
     value = _object(lines, number, text)
-    query = value.get(spec.text_column)
-    if spec.prompt_column:
-        if query is not None and not isinstance(query, str):
-            column = f"column {spec.prompt_column!r} is {_shown(query)}"
-            raise InputError(f"{lines.place(number)}: {column}, allowed is text or null")
-        row = prompt_row(query)
-    else:
-        row = chat_row(query)
+    row = batch_row(value, spec.keep) if spec.format == OPENAI_BATCH else _query(lines, number, value, spec)
     if spec.id_column is not None:
-        row = row | {"query_id": _id(lines, number, value.get(spec.id_column), spec.id_column)}
+        row = row | {"query_id": _id(lines, number, value.get(spec.id_column), spec)}
     return valid_text(row | {name: _kept_text(value.get(name)) for name in kept})
 
 
-def _id(lines: Lines, number: int, identity: Any, column: str) -> str:
-    is_number = isinstance(identity, int) and not isinstance(identity, bool)
+def _query(lines: Lines, number: int, value: dict[str, Any], spec: InputSpec) -> Row:
+    query = value.get(spec.text_column)
+    if spec.prompt_column and query is not None and not isinstance(query, str):
+        column = f"column {spec.prompt_column!r} is {_shown(query)}"
+        raise InputError(f"{lines.place(number)}: {column}, allowed is text or null")
+    request, image = (None if name is None else value.get(name) for name in (spec.request_column, spec.image_column))
+    return query_row(query, not spec.prompt_column, request, image)
+
+
+def _id(lines: Lines, number: int, identity: Any, spec: InputSpec) -> str:
+    may_be_number = spec.format != OPENAI_BATCH
+    is_number = may_be_number and isinstance(identity, int) and not isinstance(identity, bool)
     if is_number or (isinstance(identity, str) and is_text(identity)):
         return str(identity)
-    raise InputError(f"{lines.place(number)}: column {column!r} is {_shown(identity)}, allowed is text or an integer")
+    allowed = "text or an integer" if may_be_number else "text"
+    column = f"column {spec.id_column!r} is {_shown(identity)}"
+    raise InputError(f"{lines.place(number)}: {column}, allowed is {allowed}")
 
 
 def _shown(value: Any) -> str:

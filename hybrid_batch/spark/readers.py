@@ -15,9 +15,10 @@ from hybrid_batch.core.inputs import InputSpec, Piece, Split
 from hybrid_batch.spark.batches import bounded
 from hybrid_batch.spark.kept import carried
 from hybrid_batch.spark.parquet_files import first_line, read_parquet
-from hybrid_batch.spark.queries import message_columns, prompt_columns
+from hybrid_batch.spark.queries import prompt_columns, query_columns
 from hybrid_batch.spark.text_files import read_text, rows_before
 from hybrid_batch.stages.guard import guard
+from hybrid_batch.stages.overrides import without_nulls
 from hybrid_batch.storage import basename, normalise
 from hybrid_batch.tables import SCORED, with_kept
 
@@ -95,13 +96,19 @@ def _columns(piece: Piece, spec: InputSpec, kept: Sequence[pa.Field]) -> Iterato
 
 def _parquet_columns(piece: Piece, spec: InputSpec, kept: Sequence[pa.Field]) -> Iterator[pa.RecordBatch]:
     for batch in read_parquet(piece, spec.columns):
-        text = batch[spec.text_column]
         columns = {
             **_parquet_ids(batch, spec),
-            **(prompt_columns(text.cast(pa.string())) if spec.prompt_column else message_columns(text.to_pylist())),
+            **_parquet_queries(batch, spec),
             **{field.name: _carried(piece.url, batch[field.name], field) for field in kept},
         }
         yield pa.RecordBatch.from_pydict(columns)
+
+
+def _parquet_queries(batch: pa.RecordBatch, spec: InputSpec) -> dict[str, pa.Array]:
+    if spec.prompt_column and not spec.further_columns:
+        return prompt_columns(batch[spec.prompt_column].cast(pa.string()))
+    names = (spec.prompt_column, spec.messages_column, spec.request_column, spec.image_column)
+    return query_columns(*(None if name is None else without_nulls(batch[name].to_pylist()) for name in names))
 
 
 def _parquet_ids(batch: pa.RecordBatch, spec: InputSpec) -> dict[str, pa.Array]:

@@ -111,6 +111,10 @@ def _kept_fields(spec: InputSpec, schemas: Sequence[tuple[str, pa.Schema]]) -> t
             _require_type(url, schema, spec.prompt_column, _is_text, "text")
         else:
             _require_type(url, schema, spec.text_column, _is_messages, "text (JSON) or a list of structs")
+        if spec.request_column:
+            _require_type(url, schema, spec.request_column, _is_request, "text (JSON) or a struct")
+        if spec.image_column:
+            _require_type(url, schema, spec.image_column, _is_image, "text (addresses) or binary")
         fields = tuple(_kept_field(url, schema.field(name)) for name in spec.keep)
         for field, first in zip(fields, kept, strict=False):
             if field.type != first.type:
@@ -129,7 +133,7 @@ def _kept_field(url: str, field: pa.Field) -> pa.Field:
 
 
 def _require_columns(url: str, names: Sequence[str], spec: InputSpec) -> None:
-    for column in (*spec.id_columns, spec.text_column, *spec.keep):
+    for column in spec.columns:
         if column not in names:
             raise InputError(f"{url}: there is no column {column!r}; the file has {_listed(names)}")
         if names.count(column) > 1:
@@ -163,6 +167,15 @@ def _is_messages(kind: pa.DataType) -> bool:
     return _is_text(kind) or (is_list and pa.types.is_struct(kind.value_type))
 
 
+def _is_request(kind: pa.DataType) -> bool:
+    return _is_text(kind) or pa.types.is_struct(kind)
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    is_binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    return _is_text(kind) or is_binary
+
+
 def _plan_text(spec: InputSpec, files: Sequence[ObjectInfo]) -> InputPlan:
     with ThreadPoolExecutor(_THREADS) as pool:
         heads = list(pool.map(lambda file: text_head(file.url, spec.format), files))
@@ -181,7 +194,7 @@ def _text_pieces(spec: InputSpec, file: ObjectInfo, head: TextHead, target: Targ
     """A file of plain JSON lines, cut where it is above the target; any other file of text whole."""
     size = file.size * (_INFLATION if head.compression else 1)
     rows = size / head.line_bytes
-    is_cut = spec.format == "jsonl" and head.compression is None
+    is_cut = spec.format != "csv" and head.compression is None
     pieces = list(cut_bytes(file.url, size, target.parts(rows, size) if is_cut else 1))
     for piece in pieces:
         yield Sized(piece, rows / len(pieces), size // len(pieces))

@@ -48,9 +48,9 @@ def _mean_line(stream: io.BufferedReader) -> float:
 
 def count_rows(piece: Piece, file_format: str, at_most: int) -> int:
     """Rows of a piece of a text file, counted up to ``at_most``."""
-    return (count_jsonl if file_format == "jsonl" else count_csv)(piece, at_most)
+    return (count_csv if file_format == "csv" else count_jsonl)(piece, at_most)
 
 
 def read_text(piece: Piece, spec: InputSpec, kept: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """``query_id`` (if the input has ids), the query's columns and the kept ones, batch by batch."""
-    return (read_jsonl if spec.format == "jsonl" else read_csv)(piece, spec, kept)
+    return (read_csv if spec.format == "csv" else read_jsonl)(piece, spec, kept)

@@ -8,24 +8,28 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-ROLES: Final = ("system", "user", "assistant")
+from hybrid_batch.stages.chat import IMAGE_PART
 
 NULL_PROMPT: Final = "null_prompt"
 EMPTY_PROMPT: Final = "empty_prompt"
 PROMPT_TOO_LARGE: Final = "prompt_too_large"
 INVALID_MESSAGES: Final = "invalid_messages"
+INVALID_IMAGE: Final = "invalid_image"
 INVALID_TEXT: Final = "invalid_text"
 
 
 def guard(batch: pa.RecordBatch, max_prompt_bytes: int) -> pa.RecordBatch:
     """Fill ``error_kind`` and ``error_message`` of rows whose query is null, blank or too large (all turns of a chat).
 
-    ``batch`` has ``prompt``, ``messages``, ``error_kind`` and ``error_message``; an error that is there already stays.
+    A query of images alone is not blank.  ``batch`` has ``prompt``, ``messages``, ``error_kind`` and
+    ``error_message``; an error that is there already stays.
     """
     prompt = batch["prompt"]
     size = pc.binary_length(pc.coalesce(batch["messages"], prompt))
     # Looks as far as the first other character, and copies nothing.
     blank = pc.or_(pc.utf8_is_space(prompt), pc.equal(pc.binary_length(prompt), 0))
+    if pc.any(blank).as_py() and batch["messages"].null_count < batch.num_rows:
+        blank = pc.and_not(blank, pc.fill_null(pc.match_substring(batch["messages"], IMAGE_PART), False))
     too_large = pc.greater(size, max_prompt_bytes)
     if not (prompt.null_count or pc.any(blank).as_py() or pc.any(too_large).as_py()):
         return batch
@@ -52,28 +56,8 @@ def guard(batch: pa.RecordBatch, max_prompt_bytes: int) -> pa.RecordBatch:
     return _replace(batch, error_kind=kind, error_message=message)
 
 
-def text_of_messages(messages: Any) -> tuple[str | None, str | None]:
-    """The user's turns of a chat, joined by newlines, as the router reads them -> ``(text, reason)``.
-
-    ``reason`` says what is wrong with ``messages`` (then the text is None), and is None for a valid chat.
-    """
-    if not isinstance(messages, list) or not messages:
-        return None, f"messages must be a non-empty list of chat turns, got {type(messages).__name__}"
-    texts = []
-    for number, turn in enumerate(messages):
-        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
-            return None, f"messages[{number}] must be an object with a text 'content'"
-        if turn.get("role") not in ROLES:
-            return None, f"messages[{number}].role is {turn.get('role')!r}, allowed are {', '.join(ROLES)}"
-        if turn["role"] == "user":
-            texts.append(turn["content"])
-    if not texts:
-        return None, "messages has no turn with role 'user'"
-    return "\n".join(texts), None
-
-
 def parse_messages(text: str) -> list[dict[str, Any]]:
-    """The chat turns of a JSON column that :func:`text_of_messages` found valid."""
+    """The chat turns of a JSON column that :func:`hybrid_batch.stages.chat.text_of_messages` found valid."""
     turns: list[dict[str, Any]] = json.loads(text)
     return turns
 

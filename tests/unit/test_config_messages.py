@@ -88,7 +88,7 @@ PRICE = 'allowed is a decimal of at least 0 in quotes ("1.20"), or a whole numbe
         ("run.date", "20261123", "run.date: '20261123' is not allowed"),
         ("run.date", MISSING, "run.name: 'night-{date}' holds {date} and run.date is not set; give it there or by --d"),
         ("run.max_error_rate", 2, f"run.max_error_rate: 2 is not allowed; {SHARE}"),
-        ("input.format", "xml", "input.format: 'xml' is not allowed; allowed is parquet, jsonl or csv"),
+        ("input.format", "xml", "input.format: 'xml' is not allowed; allowed is parquet, jsonl, csv or openai-batch"),
         ("input.columns", {"id": "x"}, "input.columns: give exactly one of prompt (a column of text) and messages"),
         (
             "input.columns.messages",

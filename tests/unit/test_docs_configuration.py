@@ -67,6 +67,8 @@ def test_every_key_of_a_labelling_is_described():
 
 CHANGES: dict[str, object] = {
     "input.columns.task": "tenant",
+    "input.columns.request": "tenant",
+    "input.columns.image": "tenant",
     "input.keep": ["tenant"],
     "input.limit": 1,
     "input.rows_per_split": 7,

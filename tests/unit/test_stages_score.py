@@ -180,34 +180,6 @@ def test_a_router_that_breaks_its_word_is_an_error(scores, complaint):
         score_batch(rows("a", "b"), Fixed(scores), SCHEMA)
 
 
-def turn(role: object, content: object) -> dict:
-    return {"role": role, "content": content}
-
-
-def test_the_router_reads_the_users_turns():
-    chat = [turn("system", "s"), turn("user", "one"), turn("assistant", "a"), turn("user", "two")]
-    assert guard.text_of_messages(chat) == ("one\ntwo", None)
-
-
-@pytest.mark.parametrize(
-    ("messages", "reason"),
-    [
-        (None, "messages must be a non-empty list of chat turns, got NoneType"),
-        ([], "messages must be a non-empty list of chat turns, got list"),
-        ({"role": "user"}, "messages must be a non-empty list of chat turns, got dict"),
-        (["hello"], "messages[0] must be an object with a text 'content'"),
-        ([turn("user", "x"), turn("user", None)], "messages[1] must be an object with a text 'content'"),
-        ([turn("user", [{"type": "text"}])], "messages[0] must be an object with a text 'content'"),
-        ([turn("wizard", "x")], "messages[0].role is 'wizard', allowed are system, user, assistant"),
-        ([turn(["user"], "x")], "messages[0].role is ['user'], allowed are system, user, assistant"),
-        ([{"content": "x"}], "messages[0].role is None, allowed are system, user, assistant"),
-        ([turn("system", "x"), turn("assistant", "y")], "messages has no turn with role 'user'"),
-    ],
-)
-def test_what_is_no_chat_is_told_with_its_place(messages, reason):
-    assert guard.text_of_messages(messages) == (None, reason)
-
-
 def test_batches_come_back_in_order_and_an_error_of_the_source_is_raised_in_its_place():
     def source():
         yield guard.guard(rows("a"), 10)
