@@ -48,6 +48,60 @@ def total_usage(usages: Iterable[Usage]) -> Usage:
 
 
 @dataclass(frozen=True)
+class EngineLoad:
+    """What an engine said of itself while a shard was under way: a monoid under ``+`` with ``EngineLoad()`` as zero.
+
+    ``running`` and ``waiting`` count requests and ``kv_cache`` is the used share of the KV cache, in [0, 1], each as
+    mean and maximum over ``samples`` looks.  The counters are what the engine did in that time for all its callers, so
+    shards that share an engine both count it; their quotients hold all the same.  ``prefix_queries`` and
+    ``prefix_hits`` are prompt tokens that were looked up in the prefix cache and found there.
+    """
+
+    samples: int = 0
+    running_mean: float = 0.0
+    running_max: float = 0.0
+    waiting_mean: float = 0.0
+    waiting_max: float = 0.0
+    kv_cache_mean: float = 0.0
+    kv_cache_max: float = 0.0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    preemptions: int = 0
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+
+    @property
+    def prefix_hit_rate(self) -> float | None:
+        """Share of the looked-up prompt tokens that were found, None where none was looked up."""
+        return self.prefix_hits / self.prefix_queries if self.prefix_queries else None
+
+    def __add__(self, other: EngineLoad) -> EngineLoad:
+        samples = self.samples + other.samples
+
+        def mean(mine: float, others: float) -> float:
+            return (mine * self.samples + others * other.samples) / samples if samples else 0.0
+
+        return EngineLoad(
+            samples,
+            mean(self.running_mean, other.running_mean),
+            max(self.running_max, other.running_max),
+            mean(self.waiting_mean, other.waiting_mean),
+            max(self.waiting_max, other.waiting_max),
+            mean(self.kv_cache_mean, other.kv_cache_mean),
+            max(self.kv_cache_max, other.kv_cache_max),
+            self.prefix_queries + other.prefix_queries,
+            self.prefix_hits + other.prefix_hits,
+            self.preemptions + other.preemptions,
+            self.prompt_tokens + other.prompt_tokens,
+            self.generation_tokens + other.generation_tokens,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; ``EngineLoad(**values)`` is the inverse."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What one committed shard cost.  It is part of the result object, so the two cannot disagree.
 

@@ -16,8 +16,6 @@ import os
 import random
 import signal
 import sys
-import time
-from dataclasses import dataclass
 from typing import Any
 
 from hybrid_batch.engines.fake_answers import (
@@ -27,51 +25,11 @@ from hybrid_batch.engines.fake_answers import (
     completion,
     count_prompt_tokens,
     room_for,
+    text_of,
 )
+from hybrid_batch.engines.fake_load import Model, metrics_text
 
 CHILD = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)"
-
-
-@dataclass
-class Load:
-    """What the gauges show."""
-
-    running: int = 0
-    waiting: int = 0
-    started: int = 0
-    finished: int = 0
-    prompt_tokens: int = 0
-    generation_tokens: int = 0
-
-
-class Model:
-    """Requests that run and wait, at a set speed."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.load = Load()
-        self._slots = asyncio.Semaphore(options.max_num_seqs)
-
-    async def generate(self, words: list[str]) -> None:
-        """Take the time that ``words`` take; the speed is shared by all running requests."""
-        self.load.waiting += 1
-        async with self._slots:
-            self.load.waiting -= 1
-            self.load.running += 1
-            try:
-                await self._spend(len(words))
-            finally:
-                self.load.running -= 1
-
-    async def _spend(self, tokens: int) -> None:
-        speed = self.options.tokens_per_second
-        left = float(tokens) if speed > 0 else 0.0
-        last = time.monotonic()
-        while left > 0:
-            await asyncio.sleep(min(0.02, left * self.load.running / speed))
-            now = time.monotonic()
-            left -= (now - last) * speed / self.load.running
-            last = now
 
 
 class Api:
@@ -101,7 +59,9 @@ class Api:
             raise Refusal(401, "Unauthorized")
 
     async def _route(self, method: str, path: str, body: bytes) -> bytes:
-        plain = {"/health": b"", "/version": b'{"version": "fake"}', "/metrics": self._metrics()}
+        plain = {"/health": b"", "/version": b'{"version": "fake"}'}
+        if method == "GET" and path == "/metrics":
+            return metrics_text(self.model, self.options.served_model_name)
         if method == "GET" and path in plain:
             return plain[path]
         if method == "GET" and path == "/v1/models":
@@ -131,42 +91,29 @@ class Api:
     async def _chat(self, request: dict[str, Any], messages: list[dict[str, Any]], prompt: int) -> bytes:
         await self._maybe_fail(messages)
         room = room_for(request, prompt, self.options.max_model_len, self.options.overflow)
+        self.model.admit(prompt + room)
         words = answer_words(request)
-        await self.model.generate(words[:room])
-        load = self.model.load
-        load.finished += 1
-        load.prompt_tokens += prompt
-        load.generation_tokens += min(room, len(words))
+        cached = await self.model.generate(messages, prompt, words[:room])
         if self._draw.random() < self.options.garbage_rate:
             return b'{"choices": [{"mess'
-        return json.dumps(completion(words, room, prompt, self.options.served_model_name)).encode()
+        whole = completion(words, room, prompt, self.options.served_model_name, request)
+        whole["usage"]["prompt_tokens_details"] = {"cached_tokens": cached}
+        return json.dumps(whole).encode()
 
     async def _maybe_fail(self, messages: list[dict[str, Any]]) -> None:
         options, load = self.options, self.model.load
         load.started += 1
-        poisoned = options.die_on and any(options.die_on in message["content"] for message in messages)
+        poisoned = options.die_on and any(options.die_on in text_of(message) for message in messages)
         if poisoned or (options.die_after and load.started > options.die_after):
             os.kill(os.getpid(), signal.SIGKILL)
         if (options.hang_after and load.started > options.hang_after) or (
-            options.hang_on and any(options.hang_on in message["content"] for message in messages)
+            options.hang_on and any(options.hang_on in text_of(message) for message in messages)
         ):
             await self._stuck.wait()
         if load.started <= options.busy_first:
             raise Refusal(429, "Too many requests", {"Retry-After": f"{options.retry_after:g}"})
         if load.started <= options.fail_first or self._draw.random() < options.fail_rate_500:
             raise Refusal(500, "something broke inside")
-
-    def _metrics(self) -> bytes:
-        load = self.model.load
-        gauges = {
-            "num_requests_running": load.running,
-            "num_requests_waiting": load.waiting,
-            "prompt_tokens_total": load.prompt_tokens,
-            "generation_tokens_total": load.generation_tokens,
-            "request_success_total": load.finished,
-        }
-        name = self.options.served_model_name
-        return "".join(f'vllm:{key}{{model_name="{name}"}} {value}\n' for key, value in gauges.items()).encode()
 
 
 async def serve_connection(api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -224,6 +171,12 @@ def parse_options() -> argparse.Namespace:
     flag("--fail-first", type=int, default=0, help="500 to the first N chats")
     flag("--busy-first", type=int, default=0, help="429 to the first N chats")
     flag("--retry-after", type=float, default=0.0, help="seconds, sent with a 429")
+    flag("--queue-limit", type=int, default=0, help="refuse a chat while N wait; 0 = off")
+    flag("--queue-full-status", type=int, default=503)
+    flag("--requests-per-minute", type=int, default=0, help="429 to what exceeds it; 0 = no limit")
+    flag("--tokens-per-minute", type=int, default=0, help="prompt and longest answer; 429 to what exceeds it")
+    flag("--minute-seconds", type=float, default=60.0, help="length of the minute that the limits mean")
+    flag("--kv-blocks", type=int, default=4096, help="blocks of 16 words that the prefix cache holds")
     flag("--garbage-rate", type=float, default=0.0, help="share of chats answered with broken JSON")
     flag("--half-body-first", type=int, default=0, help="cut the body of the first N answers and close")
     flag("--hang-after", type=int, default=0, help="never answer a chat after N; 0 = off")

@@ -31,9 +31,9 @@ class Bucket:
     for a full bucket, so that single units never exceed ``per_minute`` in any minute.
     """
 
-    def __init__(self, per_minute: float, now: float) -> None:
+    def __init__(self, per_minute: float, now: float, minute_s: float = MINUTE_S) -> None:
         self.capacity = per_minute / BURSTS
-        self.rate = (per_minute - self.capacity) / MINUTE_S
+        self.rate = (per_minute - self.capacity) / minute_s
         self._level, self._seen = self.capacity, now
 
     def reserve(self, cost: float, now: float) -> float:
@@ -56,13 +56,18 @@ class Bucket:
 class Limiter:
     """What one client may send: two buckets, and a pause for all its requests when the endpoint asks for one.
 
-    It belongs to no event loop, so it can outlive a client.
+    It belongs to no event loop, so it can outlive a client.  ``minute_s`` is the time that the limits are for.
     """
 
-    def __init__(self, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
+    def __init__(
+        self,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        minute_s: float = MINUTE_S,
+    ) -> None:
         now = time.monotonic()
-        self._requests = Bucket(requests_per_minute, now) if requests_per_minute else None
-        self._tokens = Bucket(tokens_per_minute, now) if tokens_per_minute else None
+        self._requests = Bucket(requests_per_minute, now, minute_s) if requests_per_minute else None
+        self._tokens = Bucket(tokens_per_minute, now, minute_s) if tokens_per_minute else None
         self._paused_until = now
         self._spread = 0.0
 

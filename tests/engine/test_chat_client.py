@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import urlopen
 
 import pytest
 
 from hybrid_batch.core.errors import ConfigError, EndpointError, EngineDiedError
+from hybrid_batch.core.records import EngineLoad
 from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EndpointRecipe, EngineHandle, Sampling
 from hybrid_batch.engines.chat_client import ChatClient
 from hybrid_batch.engines.endpoint import open_endpoint
+from hybrid_batch.engines.engine_metrics import Sampler
+from hybrid_batch.engines.limits import Limiter, estimated_tokens
 from hybrid_batch.engines.server_state import read_state
 from hybrid_batch.engines.vllm_server import attach
 
@@ -23,10 +28,16 @@ def chat(text: str = "say something", max_tokens: int = 64) -> ChatRequest:
 
 
 def ask_all(
-    engine: EngineHandle, requests: list[ChatRequest], timeout_s: float = 60.0, budget_s: float = 30.0
+    engine: EngineHandle,
+    requests: list[ChatRequest],
+    timeout_s: float = 60.0,
+    budget_s: float = 30.0,
+    limiter: Limiter | None = None,
 ) -> list[ChatAnswer | BaseException]:
     async def run() -> list[ChatAnswer | BaseException]:
-        client = ChatClient(engine, concurrency=16, request_timeout_s=timeout_s, retry_budget_s=budget_s)
+        client = ChatClient(
+            engine, concurrency=16, request_timeout_s=timeout_s, retry_budget_s=budget_s, limiter=limiter
+        )
         try:
             return await asyncio.gather(*(client.answer(one) for one in requests), return_exceptions=True)
         finally:
@@ -40,6 +51,13 @@ def ask(engine: EngineHandle, request: ChatRequest, **limits: float) -> ChatAnsw
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
+
+
+def refusals(engine: EngineHandle) -> int:
+    """How many chats the fake server has refused for its limits or its queue."""
+    with urlopen(engine.base_url.removesuffix("/v1") + "/metrics") as reply:
+        text = reply.read().decode()
+    return int(re.search(r"fake:requests_refused_total\S* (\d+)", text)[1])  # type: ignore[index]
 
 
 def remote(engine: EngineHandle) -> EngineHandle:
@@ -133,6 +151,34 @@ def test_wrong_key_and_unknown_model_refuse_the_engine(serve):
 
 def test_busy_is_waited_for(serve):
     assert ask(serve(busy_first=3, retry_after=0.01), chat()).error_kind is None
+
+
+def test_a_full_queue_is_waited_for(serve):
+    for status in (503, 429):
+        engine = serve({"max_num_seqs": 2}, tokens_per_second=4000.0, queue_limit=2, queue_full_status=status)
+        answers = ask_all(engine, [chat(f"q {number}") for number in range(24)])
+        assert [answer.error_kind for answer in answers] == [None] * 24
+        assert refusals(engine) > 0
+
+
+def test_an_endpoints_own_limits_are_obeyed_when_it_refuses(serve):
+    engine = serve(requests_per_minute=8, minute_seconds=0.5)
+    answers = ask_all(remote(engine), [chat(f"q {number}") for number in range(32)])
+    assert [answer.error_kind for answer in answers] == [None] * 32
+    # After a refusal all requests wait, so the window of 16 is refused a few times, not once for each request.
+    assert 0 < refusals(engine) <= 4 * 16
+
+
+@pytest.mark.parametrize("limit", ["requests_per_minute", "tokens_per_minute"])
+def test_configured_limits_are_kept_without_a_refusal(serve, limit):
+    """The limiter gets eight tenths: requests do not arrive exactly as they leave, and this server gives nothing back."""
+    requests = [chat(f"q {number} " + "word " * 20, max_tokens=16) for number in range(30)]
+    allowed = 10 if limit == "requests_per_minute" else 10 * estimated_tokens(requests[-1], {"max_tokens": 16})
+    engine = serve(minute_seconds=1.0, **{limit: allowed})
+    limiter = Limiter(**{limit: 0.8 * allowed}, minute_s=1.0)
+    answers = ask_all(remote(engine), requests, limiter=limiter)
+    assert [answer.error_kind for answer in answers] == [None] * 30
+    assert refusals(engine) == 0
 
 
 def test_busy_for_too_long_gives_the_endpoint_up(serve):
@@ -257,3 +303,38 @@ def test_an_endpoints_key_comes_from_the_environment():
         del os.environ[variable]
     assert (engine.api_key, engine.base_url, engine.is_local) == ("sk-secret", "https://example.org/v1", False)
     assert "sk-secret" not in repr(engine)
+
+
+def test_the_load_of_an_engine_is_sampled_while_requests_are_under_way(serve):
+    engine = serve({"max_num_seqs": 4}, tokens_per_second=2000.0)
+    shared = "w " * 64
+    requests = [chat(f"{shared} {number}", max_tokens=20) for number in range(40)]
+
+    async def run() -> tuple[EngineLoad, list[ChatAnswer]]:
+        client = ChatClient(engine, concurrency=16, request_timeout_s=60.0)
+        async with Sampler(engine, every_s=0.02) as sampler:
+            answers = await asyncio.gather(*(client.answer(one) for one in requests))
+        await client.close()
+        return sampler.load, answers
+
+    load, answers = asyncio.run(run())
+    assert load.samples > 2
+    assert load.running_max == 4
+    assert load.waiting_max > 0
+    assert load.waiting_mean <= load.waiting_max
+    assert 0 < load.kv_cache_max < 1
+    assert load.prompt_tokens == sum(answer.prompt_tokens for answer in answers)
+    assert load.generation_tokens == sum(answer.completion_tokens for answer in answers)
+    assert load.prefix_hits == sum(answer.cached_prompt_tokens for answer in answers) == 39 * 64
+
+
+def test_a_sampler_that_sees_nothing_disturbs_nothing(serve):
+    nowhere = EngineHandle("x", "http://127.0.0.1:9/v1", "m")
+
+    async def run(engine: EngineHandle) -> EngineLoad:
+        async with Sampler(engine, every_s=0.01) as sampler:
+            await asyncio.sleep(0.05)
+        return sampler.load
+
+    assert asyncio.run(run(nowhere)) == EngineLoad()
+    assert asyncio.run(run(remote(serve()))) == EngineLoad()
