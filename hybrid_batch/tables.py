@@ -42,6 +42,10 @@ RESULTS = pa.schema(
         pa.field("error_message", pa.string()),
         pa.field("cached_prompt_tokens", pa.int32(), nullable=False),  # of prompt_tokens, found in the prefix cache
         pa.field("answered_by", pa.string()),  # id of the query whose identical request was answered in its place
+        pa.field("reasoning", pa.string()),  # the model's thoughts, where the server splits them off
+        pa.field("tool_calls", pa.string()),  # JSON list of the calls, as OpenAI's interface has them
+        pa.field("logprobs", pa.string()),  # JSON object, as OpenAI's interface has it
+        pa.field("samples", pa.list_(pa.string())),  # the further answers where a row has several, else null
     ]
 )
 

@@ -47,6 +47,8 @@ def with_overrides(request: ChatRequest, overrides: Mapping[str, Any]) -> ChatRe
     A row's constraint takes the place of the job's, whichever of the two ways either is written in, and a row's
     tools come with the row's own choice among them.
     """
+    if not overrides:
+        return request
     changed = {name: value for name, value in overrides.items() if name != "adapter"}
     for first, second in (("response_format", "structured_outputs"), ("structured_outputs", "response_format")):
         if first in overrides:

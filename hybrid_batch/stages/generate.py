@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hybrid_batch.core.errors import EndpointError
 from hybrid_batch.core.records import Receipt, Usage, merge_counts
@@ -18,6 +20,7 @@ from hybrid_batch.engines.base import (
     Message,
     Sampling,
 )
+from hybrid_batch.engines.request_body import overrides_of, with_overrides
 from hybrid_batch.stages.guard import parse_messages
 from hybrid_batch.tables import ANSWER, RESULTS, SCORED, TIER, with_kept
 
@@ -28,12 +31,25 @@ SYSTEMATIC_ROWS: Final = 8
 def requests_of(shard: pa.Table, sampling: Sampling, system_prompt: str | None) -> list[ChatRequest]:
     """One request for each row of a routed shard; a system prompt comes first unless the chat has its own.
 
-    Where rows ask for several answers to one query, each has a seed of its own: the sampling's, and one more for
-    each answer before it.
+    What a row asks for in its column ``request`` takes the place of the job's ``sampling``.  Where rows ask for several
+    answers to one query, each has a seed of its own: the sampling's, and one more for each answer before it.
     """
     numbers = shard[ANSWER].to_pylist() if ANSWER in shard.schema.names else [0] * shard.num_rows
-    rows = zip(shard["prompt"].to_pylist(), shard["messages"].to_pylist(), numbers, strict=True)
-    return [ChatRequest(_chat(prompt, messages, system_prompt), _seeded(sampling, n)) for prompt, messages, n in rows]
+    rows = zip(shard["prompt"].to_pylist(), shard["messages"].to_pylist(), overrides(shard), numbers, strict=True)
+    made = ((with_overrides(ChatRequest(_chat(p, m, system_prompt), sampling), own), n) for p, m, own, n in rows)
+    return [replace(request, sampling=_seeded(request.sampling, number)) for request, number in made]
+
+
+def overrides(rows: pa.Table) -> list[Mapping[str, Any]]:
+    """What each row asks for itself, as :func:`~hybrid_batch.engines.request_body.overrides_of` has it.
+
+    A row that was refused asks for nothing.
+    """
+    asked = pc.if_else(pc.is_null(rows["error_kind"]), rows["request"], pa.scalar(None, pa.string()))
+    return [{} if text is None else _overrides_of(text) for text in asked.to_pylist()]
+
+
+_overrides_of = lru_cache(maxsize=1024)(overrides_of)
 
 
 def _seeded(sampling: Sampling, number: int) -> Sampling:
@@ -57,10 +73,10 @@ def results_table(shard: pa.Table, answers: Sequence[ChatAnswer], tier: str, mod
         "query_id": shard["query_id"],
         "score": shard["score"],
         "tier": pa.repeat(tier, shard.num_rows).cast(TIER),
-        "model": pa.repeat(pa.scalar(model, pa.string()), shard.num_rows),
+        "model": pa.array([own.get("adapter", model) for own in overrides(shard)], pa.string()),
     }
     drawn = {
-        field.name: pa.array([getattr(answer, field.name) for answer in answers], field.type)
+        field.name: pa.array([_value(answer, field) for answer in answers], field.type)
         for field in RESULTS
         if field.name not in own
     }
@@ -68,6 +84,11 @@ def results_table(shard: pa.Table, answers: Sequence[ChatAnswer], tier: str, mod
     columns = own | drawn | {field.name: shard[field.name] for field in kept}
     schema = with_kept(RESULTS, kept)
     return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _value(answer: ChatAnswer, field: pa.Field) -> Any:
+    value = getattr(answer, field.name)
+    return None if field.nullable and value == () else value
 
 
 def refused_answers(shard: pa.Table) -> list[ChatAnswer]:

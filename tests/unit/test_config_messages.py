@@ -108,7 +108,11 @@ PRICE = 'allowed is a decimal of at least 0 in quotes ("1.20"), or a whole numbe
         ("sampling.max_tokens", 0, f"sampling.max_tokens: 0 is not allowed; {POSITIVE}"),
         ("sampling.top_p", 0, "sampling.top_p: 0 is not allowed; allowed is a number above 0, at most 1"),
         ("sampling.seed", -1, "sampling.seed: -1 is not allowed; allowed is a whole number of at least 0"),
-        ("sampling.stop", [""], "sampling.stop: '' is not allowed; allowed is a list of at most 4 texts that are not empty"),
+        (
+            "sampling.stop",
+            [""],
+            "sampling.stop: '' is not allowed; allowed is a list of at most 4 texts that are not empty",
+        ),
         ("shards.rows", True, f"shards.rows: True is not allowed; {POSITIVE}"),
         ("spark.conf", {"a": [1]}, "spark.conf.a: [1] is not allowed; allowed is Spark settings: names with text"),
         ("tiers.small", MISSING, "tiers.small: is required; allowed is a mapping that describes one model"),

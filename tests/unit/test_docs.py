@@ -7,6 +7,7 @@ import re
 import tomllib
 import xml.etree.ElementTree as ET
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +138,26 @@ def test_columns_of_the_tables_are_described_in_their_order(heading: str):
 
 
 def _type(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return f"list of {kind.value_type}"
     return "dictionary of string" if pa.types.is_dictionary(kind) else str(kind)
 
 
+def told_kinds(file: Path) -> set[str]:
+    """The constants in ``file`` whose description says that they are an ``error_kind``."""
+    body = ast.parse(file.read_text()).body
+    return {
+        constant.value.value
+        for constant, told in pairwise(body)
+        if isinstance(constant, ast.AnnAssign)
+        and isinstance(constant.value, ast.Constant)
+        and isinstance(told, ast.Expr)
+        and ast.literal_eval(told.value).startswith("``error_kind``")
+    }
+
+
 def error_kinds() -> set[str]:
-    """The kinds in the code: the constants of the guard, and what the chat client says of failed rows."""
+    """The kinds in the code: the constants of the guard and of others, and what is said of failed rows."""
     guard = ast.parse((PACKAGE / "stages" / "guard.py").read_text())
     kinds = {
         node.value.value
@@ -153,6 +169,8 @@ def error_kinds() -> set[str]:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "failed":
                 kind = node.args[0]
                 kinds.add(INVALID_REQUEST if isinstance(kind, ast.Name) else ast.literal_eval(kind))
+    for file in [*(PACKAGE / "engines").glob("*.py"), *(PACKAGE / "stages").glob("*.py")]:
+        kinds |= told_kinds(file)
     return kinds
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
 from hybrid_batch.core.records import Usage
-from hybrid_batch.engines.base import ChatAnswer, EngineHandle, Sampling
+from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, Sampling
 from hybrid_batch.stages import generate
-from hybrid_batch.tables import RESULTS, SCORED, with_kept
+from hybrid_batch.tables import ANSWER, RESULTS, SCORED, with_kept
 
 KEPT = [pa.field("tenant", pa.string()), pa.field("priority", pa.int16())]
 SCHEMA = with_kept(SCORED, KEPT)
@@ -43,10 +44,31 @@ def test_the_system_prompt_comes_first_unless_the_chat_brings_its_own():
     assert without[0].messages == [{"role": "user", "content": "a"}]
 
 
+def test_what_a_row_asks_for_takes_the_place_of_the_jobs_sampling():
+    own = {"temperature": 0.5, "n": 2, "seed": 9, "structured_outputs": {"choice": ["yes", "no"]}, "adapter": "legal"}
+    table = shard({"prompt": "a"}, {"prompt": "b", "request": json.dumps(own)})
+    table = table.append_column(ANSWER, pa.array([1, 1]))
+    job = Sampling(max_tokens=7, seed=3, response_format='{"type":"json_object"}')
+
+    plain, changed = generate.requests_of(table, job, None)
+    assert plain == ChatRequest(plain.messages, replace(job, seed=4))
+    assert changed.adapter == "legal"
+    assert changed.sampling == Sampling(0.5, 7, n=2, seed=10, structured_outputs='{"choice":["yes","no"]}')
+    results = generate.results_table(table, [ChatAnswer("x")] * 2, "small", "model")
+    assert results["model"].to_pylist() == ["model", "legal"]
+
+
+def test_a_request_that_was_refused_stays_unread():
+    table = shard({"request": '{"temperature": 9}', "error_kind": "invalid_request", "error_message": "temperature"})
+    results = generate.results_table(table, generate.refused_answers(table), "rejected", None)
+    assert results.select(["model", "error_kind"]).to_pylist() == [{"model": None, "error_kind": "invalid_request"}]
+
+
 def test_results_have_the_declared_columns_and_the_kept_ones_and_nothing_else():
     table = shard({"prompt": "a"}, {"prompt": "b", "score": None})
+    further = {"reasoning": "hm", "tool_calls": "[]", "logprobs": "{}", "samples": ("y", "z")}
     answers = [
-        ChatAnswer("x", "stop", 3, 4, 0.25),
+        ChatAnswer("x", "stop", 3, 4, 0.25, cached_prompt_tokens=2, **further),
         ChatAnswer(error_kind="too_long", error_message="5000 tokens", latency_seconds=0.5),
     ]
     results = generate.results_table(table, answers, "small", "model")
@@ -65,6 +87,12 @@ def test_results_have_the_declared_columns_and_the_kept_ones_and_nothing_else():
             "latency_seconds": 0.25,
             "error_kind": None,
             "error_message": None,
+            "cached_prompt_tokens": 2,
+            "answered_by": None,
+            "reasoning": "hm",
+            "tool_calls": "[]",
+            "logprobs": "{}",
+            "samples": ["y", "z"],
             "tenant": "t",
             "priority": 0,
         },
@@ -80,6 +108,12 @@ def test_results_have_the_declared_columns_and_the_kept_ones_and_nothing_else():
             "latency_seconds": 0.5,
             "error_kind": "too_long",
             "error_message": "5000 tokens",
+            "cached_prompt_tokens": 0,
+            "answered_by": None,
+            "reasoning": None,
+            "tool_calls": None,
+            "logprobs": None,
+            "samples": None,
             "tenant": "t",
             "priority": 1,
         },
