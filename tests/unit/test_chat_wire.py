@@ -72,6 +72,90 @@ def test_an_empty_text_is_an_answer():
         assert (answer.text, answer.finish_reason, answer.error_kind) == ("", "stop", None)
 
 
+def body(*choices: dict, **usage: object) -> bytes:
+    return json.dumps({"choices": choices, "usage": {"prompt_tokens": 3, "completion_tokens": 1, **usage}}).encode()
+
+
+def text(content: str | None, index: int = 0, **further: object) -> dict:
+    return {"index": index, "message": {"content": content, **further}, "finish_reason": "stop"}
+
+
+def test_a_payload_has_the_forms_as_json():
+    schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+    further = {"top_k": 5, "min_p": 0.1, "presence_penalty": 0.2, "frequency_penalty": 0.3, "repetition_penalty": 1.1}
+    forms = {"response_format": schema, "tools": [{}], "tool_choice": "auto", "chat_template_kwargs": {"a": 1}}
+    sampling = Sampling(n=2, logprobs=0, **further, **{name: json.dumps(value) for name, value in forms.items()})
+    payload = to_payload(ChatRequest([], sampling, adapter="legal"), "m")
+    told = {"model": "legal", "n": 2, "logprobs": True, "top_logprobs": 0} | further | forms
+    assert payload == to_payload(ChatRequest([]), "m") | told
+
+
+def test_content_of_several_parts_travels_as_it_is():
+    parts = [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": "https://host/a.png"}}]
+    assert to_payload(ChatRequest([{"role": "user", "content": parts}]), "m")["messages"][0]["content"] == parts
+
+
+def test_several_answers_come_in_their_order():
+    answer = answer_of(body(text("b", 1), text("c", 2), text("a", 0)))
+    assert (answer.text, answer.samples) == ("a", ("b", "c"))
+
+
+def test_thoughts_calls_logprobs_and_cached_tokens_are_kept():
+    for name in ("reasoning", "reasoning_content"):
+        assert answer_of(body(text("a", **{name: "hm"}))).reasoning == "hm"
+    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    told = {"content": [{"token": "ä", "logprob": -0.5}]}
+    choice = {**text(None, tool_calls=calls), "logprobs": told}
+    answer = answer_of(body(choice, prompt_tokens_details={"cached_tokens": 2}))
+    assert (answer.text, answer.cached_prompt_tokens) == ("", 2)
+    assert answer.tool_calls == '[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]'
+    assert answer.logprobs == '{"content":[{"token":"ä","logprob":-0.5}]}'
+
+
+def test_what_a_server_does_not_say_is_absent():
+    empty = {**text("a", tool_calls=[], reasoning=None), "logprobs": None}
+    for details in (None, {}, {"cached_tokens": None}):
+        answer = answer_of(body(empty, prompt_tokens_details=details))
+        assert (answer.reasoning, answer.tool_calls, answer.logprobs, answer.samples) == (None, None, None, ())
+        assert answer.cached_prompt_tokens == 0
+
+
+JSON_SAMPLINGS = [
+    Sampling(response_format='{"type":"json_object"}'),
+    Sampling(response_format='{"type":"json_schema","json_schema":{}}'),
+    Sampling(structured_outputs='{"json":{}}'),
+    Sampling(structured_outputs='{"json_object":true}'),
+]
+FREE_SAMPLINGS = [
+    Sampling(),
+    Sampling(response_format='{"type":"text"}'),
+    Sampling(structured_outputs='{"choice":["a"]}'),
+]
+
+
+@pytest.mark.parametrize("sampling", JSON_SAMPLINGS)
+def test_broken_json_is_an_error_that_keeps_its_text(sampling):
+    assert answer_of(body(text('{"a": 1}')), sampling).error_kind is None
+    cut = {**text('{"a": '), "finish_reason": "length"}
+    answer = answer_of(body(cut), sampling)
+    assert (answer.error_kind, answer.text, answer.completion_tokens) == ("invalid_json", '{"a": ', 1)
+    assert (answer.error_message or "").startswith("""'{"a": ': the answer is no JSON (""")
+    assert (answer.error_message or "").endswith("cut at max_tokens = 256")
+    assert answer_of(body(text("{}"), text("{", 1)), sampling).error_kind == "invalid_json"
+    assert answer_of(body(text(None, tool_calls=[{"id": "1"}])), sampling).error_kind is None
+
+
+@pytest.mark.parametrize("sampling", FREE_SAMPLINGS)
+def test_where_nothing_must_be_json_any_text_will_do(sampling):
+    assert answer_of(body(text('{"a": ')), sampling).error_kind is None
+
+
+@pytest.mark.parametrize("choices", [[], [{"index": 0}], [{"index": 0, "message": {"content": ["x"]}}], [7]])
+def test_choices_that_are_none(choices):
+    with pytest.raises(BadBodyError):
+        answer_of(body(*choices))
+
+
 def test_an_answer_without_usage_is_none():
     with pytest.raises(BadBodyError, match="usage"):
         answer_of(b'{"choices": [{"message": {"content": "x"}}]}')
