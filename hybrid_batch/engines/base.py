@@ -81,8 +81,8 @@ class ChatRequest:
 def request_key(request: ChatRequest) -> bytes:
     """16 bytes that are equal for two requests of one tier exactly where everything that determines an answer is.
 
-    Whether equal requests may share an answer is another matter: see ``Sampling.temperature``, ``seed`` and ``n``.
-    Raises ``TypeError`` for messages that are no JSON.
+    The order of the fields of a turn does not count, that of a schema's members does: answers follow it.  Raises
+    ``TypeError`` for messages that are no JSON.
     """
     told = json.dumps([request.messages, request.adapter], sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(f"{_sampling_text(request.sampling)}{told}".encode(), digest_size=16).digest()
@@ -183,11 +183,12 @@ class ExportRef:
 class ServerRecipe:
     """An engine that runs as a server process beside the executor.
 
-    ``model`` is a folder on the executor or a hub name.  ``server`` is ``vllm`` or ``fake`` (the fake takes
-    its speed and failure modes from ``engine_args``).  ``engine_args`` become command line flags of the server
-    (``{"enforce_eager": True}`` -> ``--enforce-eager``).  ``python`` is the server's interpreter; None means
-    the executor's own.  ``gpus`` is the number of GPUs one engine takes, 0 for the CPU.  ``adapter`` is the name under
-    which the server serves the adapter that this tier asks; None asks the model itself.
+    ``model`` is a folder on the executor or a hub name.  ``server`` is ``vllm`` or ``fake`` (the fake takes its speed
+    and failure modes from ``engine_args``).  ``engine_args`` become command line flags of the server
+    (``{"enforce_eager": True}`` -> ``--enforce-eager``).  ``python`` is the server's interpreter; None means the
+    executor's own.  ``window`` bounds the requests that one task keeps under way, None to ``max_num_seqs``.  ``gpus`` is
+    the number of GPUs one engine takes, 0 for the CPU.  ``adapter`` is the name under which the server serves the
+    adapter that this tier asks; None asks the model itself.
     """
 
     tier: str
@@ -197,6 +198,7 @@ class ServerRecipe:
     tensor_parallel: int = 1
     max_model_len: int | None = None
     max_num_seqs: int = 256
+    window: int | None = None
     dtype: str = "auto"
     trust_remote_code: bool = False
     engine_args: tuple[tuple[str, str | int | float | bool], ...] = ()

@@ -8,8 +8,6 @@ alone when an engine dies for the second time on it is given up, and the others 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -17,8 +15,8 @@ from math import isqrt
 from typing import Final
 
 from hybrid_batch.core.errors import EngineDiedError
-from hybrid_batch.engines.base import ChatAnswer, ChatRequest, Generator
-from hybrid_batch.engines.chat_wire import failed, to_payload
+from hybrid_batch.engines.base import ChatAnswer, ChatRequest, Generator, request_key
+from hybrid_batch.engines.chat_wire import failed
 
 ENGINE_KILLED: Final = "engine_killed"
 """``error_kind`` of a row on which engines died."""
@@ -148,12 +146,6 @@ def first_of_equals(requests: Sequence[ChatRequest]) -> list[int]:
     """For each request the index of the first one that is identical and must have the same answer, else its own."""
     first: dict[bytes, int] = {}
     return [
-        first.setdefault(_wire_hash(request), index) if request.sampling.temperature == 0 else index
+        first.setdefault(request_key(request), index) if request.sampling.temperature == 0 else index
         for index, request in enumerate(requests)
     ]
-
-
-def _wire_hash(request: ChatRequest) -> bytes:
-    """Two requests are identical if the same bytes are sent for them."""
-    sent = json.dumps(to_payload(request, model=""), sort_keys=True)
-    return hashlib.blake2b(sent.encode(), digest_size=16).digest()
