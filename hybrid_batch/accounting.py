@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_batch.core.cost import Counterfactual, Price, TierCost, all_large, tier_costs, total_usd
 from hybrid_batch.core.errors import StorageError
+from hybrid_batch.core.inputs import OPENAI_BATCH
 from hybrid_batch.core.manifest import build_manifest, tally
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.records import Receipt
@@ -18,6 +19,7 @@ from hybrid_batch.parquet import to_parquet
 from hybrid_batch.reports.cost_table import cost_table
 from hybrid_batch.reports.html import render_report
 from hybrid_batch.spark import jobs
+from hybrid_batch.spark.batch_jobs import write_batch_files
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -28,7 +30,7 @@ Prices = Mapping[str, Price | None]
 def account(
     spark: SparkSession, ledger: Ledger, plan: Plan, routing: Routing, models: Mapping[str, str], prices: Prices
 ) -> RunOutcome:
-    """Prove that every row has its result, write dead letters and reports, commit the manifest.
+    """Prove that every row has its result, write dead letters, batch files and reports, commit the manifest.
 
     Raises ``StorageError`` if a planned shard is missing or rows in and rows out differ.
     """
@@ -44,6 +46,8 @@ def account(
         )
     if failed := [receipt.shard for receipt in receipts if receipt.errors]:
         jobs.write_dead_letters(spark, ledger.layout, failed)
+    if plan.input_format == OPENAI_BATCH:
+        write_batch_files(spark, ledger.layout, routing.shards)
     costs = tier_costs(receipts, models, prices)
     counterfactual = all_large(costs)
     manifest = _manifest(ledger, plan, routing, receipts, costs, counterfactual)
@@ -91,6 +95,7 @@ def _manifest(
         "dead_letters": layout.dead_letters_folder,
         "cost_report": layout.cost_report,
         "html_report": layout.html_report,
+        **({"batch": layout.batch_folder} if plan.input_format == OPENAI_BATCH else {}),
     }
     relative = {role: url.removeprefix(f"{layout.root}/") for role, url in objects.items()}
     return build_manifest(

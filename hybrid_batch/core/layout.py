@@ -72,6 +72,17 @@ class RunLayout:
         return f"{self.dead_letters_folder}/{_shard_path(shard)}.parquet"
 
     @property
+    def batch_folder(self) -> str:
+        """Results in the form of OpenAI's batch files, where the input has that form."""
+        return f"{self.root}/batch"
+
+    def batch_output(self, number: int) -> str:
+        return f"{self.batch_folder}/output-{number:05d}.jsonl"
+
+    def batch_errors(self, number: int) -> str:
+        return f"{self.batch_folder}/errors-{number:05d}.jsonl"
+
+    @property
     def labels_folder(self) -> str:
         return f"{self.root}/labels"
 

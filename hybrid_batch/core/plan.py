@@ -38,6 +38,10 @@ class Plan:
     def is_labelling(self) -> bool:
         return self.identity.get("kind") == LABELLING
 
+    @property
+    def input_format(self) -> str:
+        return str(self.config["input"]["format"])
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; :meth:`from_dict` is the inverse."""
         return {

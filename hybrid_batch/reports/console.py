@@ -30,7 +30,7 @@ def outcome_view(outcome: RunOutcome, width: int = 80) -> RenderableType:
     if outcome.already_finished:
         parts += [Text(f"Run {outcome.layout.run_id} was finished before; nothing was done.", style="bold"), Text()]
     parts += [cost_view(outcome.costs, width), Text(), _saving(outcome), _split(outcome), *_errors(outcome), Text()]
-    parts.append(places_view(words.places(outcome.layout)))
+    parts.append(places_view(words.places(outcome.layout, outcome.manifest.get("objects", ()))))
     return Group(*parts)
 
 

@@ -56,7 +56,7 @@ def _facts(outcome: RunOutcome) -> dict[str, Any]:
         "errors": [(kind, words.count(rows)) for kind, rows in manifest.get("errors", {}).items()],
         "cut": _positive(manifest.get("finish_reasons", {}).get("length", 0)),
         "versions": sorted(manifest.get("versions", {}).items()),
-        "places": words.places(outcome.layout),
+        "places": words.places(outcome.layout, outcome.manifest.get("objects", ())),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -172,10 +172,11 @@ def spent_per_1000(costs: Sequence[TierCost]) -> Decimal | None:
     return None if amount is None or not rows else amount * 1000 / rows
 
 
-def places(layout: RunLayout) -> tuple[tuple[str, str], ...]:
-    """What a run leaves behind, and where."""
+def places(layout: RunLayout, objects: Container[str] = ()) -> tuple[tuple[str, str], ...]:
+    """What a run leaves behind, and where; batch files if they are among the manifest's ``objects``."""
     return (
         ("Results", layout.results_folder),
+        *([("Batch", layout.batch_folder)] if "batch" in objects else []),
         ("Report", layout.html_report),
         ("Costs", layout.cost_report),
         ("Manifest", layout.manifest),
