@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -15,7 +15,7 @@ from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.progress import Observer
 from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import REJECTED
-from hybrid_batch.engines.base import Sampling
+from hybrid_batch.engines.base import EndpointRecipe, Sampling
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.spark import jobs, tasks
 from hybrid_batch.spark.session import local_slots, spark_session
@@ -68,10 +68,13 @@ def answer(
     if not missing:
         return
     local = local_slots(job.config.spark.master) is not None
+    recipe = None if tier == REJECTED else job.config.tiers.by_name()[tier].recipe(tier)
+    if isinstance(recipe, EndpointRecipe):
+        recipe = replace(recipe, shares=min(len(missing), jobs.tasks_at_once(spark)))
     task = tasks.GenerateTask(
         layout=job.layout,
         shards=shards,
-        recipe=None if tier == REJECTED else job.config.tiers.by_name()[tier].recipe(tier),
+        recipe=recipe,
         sampling=sampling,
         system_prompt=job.config.prompt.system,
         log_folder=str(job.log_folder) if local else None,

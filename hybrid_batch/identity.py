@@ -72,7 +72,7 @@ def plan_of(
         fingerprint=fingerprint(identity),
         identity=identity,
         splits=source.splits,
-        shard_rows=config.shards.rows,
+        shard_rows=config.shard_rows(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         config=config.redacted(),
         versions=versions(),

@@ -11,7 +11,7 @@ from hybrid_batch.core.cost import Price, tier_costs, total_usd
 from hybrid_batch.core.errors import StorageError
 from hybrid_batch.core.inputs import Split
 from hybrid_batch.core.progress import Observer, Parts, PartTime, Progress, is_long_awaited, skew_of
-from hybrid_batch.core.records import total_usage
+from hybrid_batch.core.records import EngineLoad, total_usage
 from hybrid_batch.ledger import Ledger
 from hybrid_batch.reports.progress import skew_told
 from hybrid_batch.storage import basename
@@ -128,7 +128,8 @@ def generate_look(
         nonlocal before
         receipts = ledger.receipts(ledger.committed())
         usage = total_usage(receipt.usage for receipt in receipts)
-        rows = sum(receipt.usage.rows for receipt in receipts if receipt.tier == tier)
+        own = [receipt for receipt in receipts if receipt.tier == tier]
+        rows = sum(receipt.usage.rows for receipt in own)
         before = rows if before is None else before
         return Progress(
             stage=f"generate {tier}",
@@ -139,6 +140,7 @@ def generate_look(
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             usd=total_usd(tier_costs(receipts, models, prices)),
+            load=sum((receipt.load for receipt in own), EngineLoad()),
         )
 
     return look

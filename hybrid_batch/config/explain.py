@@ -13,7 +13,7 @@ def explain(config: JobConfig) -> list[tuple[str, str]]:
     """``(section, sentence)`` lines in the order in which a run goes; nothing secret is in them."""
     run = config.run
     dated = f" for {run.date}" if run.date else ""
-    rows = config.shards.rows
+    rows = config.shard_rows()
     lines = [
         (
             "run",

@@ -210,7 +210,8 @@ class TiersSection(Section):
 class ShardsSection(Section):
     """Size of the units of work."""
 
-    rows: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 1000
+    rows: Annotated[PositiveInt | None, Field(description=POSITIVE_INT)] = None
+    share_answers: Annotated[bool, Field(description="true or false")] = True
 
 
 class SparkSection(Section):
@@ -236,6 +237,11 @@ class AnswerConfig(Section):
     @classmethod
     def _insert_date(cls, data: Any) -> Any:
         return insert_date(data) if isinstance(data, Mapping) else data
+
+    def shard_rows(self) -> int:
+        """Rows of a shard: as set, else a thousand, or more where a model answers more than 250 queries at once."""
+        windows = (tier.requests_at_once() for tier in self.tiers.by_name().values())
+        return self.shards.rows or max(_SHARD_ROWS, _WINDOWS_PER_SHARD * max(windows))
 
     def redacted(self) -> dict[str, Any]:
         """Plain JSON values for records and displays, with everything secret hidden."""

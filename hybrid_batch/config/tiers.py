@@ -54,6 +54,7 @@ class ServerTier(_Tier):
     ]
     max_model_len: Annotated[PositiveInt | None, Field(description=f"{POSITIVE_INT} (tokens)")] = None
     max_num_seqs: Annotated[PositiveInt, Field(description=POSITIVE_INT)] = 256
+    window: Annotated[PositiveInt | None, Field(description=POSITIVE_INT)] = None
     dtype: Annotated[
         Literal["auto", "half", "float16", "bfloat16", "float", "float32"],
         Field(description="auto, half, float16, bfloat16, float or float32"),
@@ -103,6 +104,7 @@ class ServerTier(_Tier):
             tensor_parallel=self.tensor_parallel,
             max_model_len=self.max_model_len,
             max_num_seqs=self.max_num_seqs,
+            window=self.requests_at_once(),
             dtype=self.dtype,
             trust_remote_code=self.trust_remote_code,
             engine_args=tuple(sorted(self.engine_args.items())),
@@ -113,6 +115,10 @@ class ServerTier(_Tier):
             request_timeout_s=self.request_timeout_s,
             adapter=self.adapter,
         )
+
+    def requests_at_once(self) -> int:
+        """Requests that one task keeps under way."""
+        return self.window or self.max_num_seqs
 
     def price(self) -> Price | None:
         """USD per engine hour; None when no price is set."""
@@ -176,6 +182,10 @@ class EndpointTier(_Tier):
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,
         )
+
+    def requests_at_once(self) -> int:
+        """Requests that one task keeps under way."""
+        return self.concurrency
 
     def price(self) -> Price | None:
         """USD per million tokens; None when no price is set."""

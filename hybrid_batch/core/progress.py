@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from statistics import median
 from typing import Final, Protocol
+from hybrid_batch.core.records import EngineLoad
 
 FEW_PARTS: Final = 0.1
 """Share of the parts that are left when a stage is near its end; two parts are always few."""
@@ -78,7 +79,7 @@ class Progress:
     ``stage`` is ``score``, ``generate rejected``, ``generate small`` or ``generate large``;
     ``total_rows`` is None while it is unknown; tokens and ``usd`` cover the whole run so far
     (``usd`` None without prices); ``rows_before`` were done before this process started (resume);
-    ``parts`` is None where nobody counts them.
+    ``parts`` is None where nobody counts them; ``load`` is what the tier's engines said of themselves so far.
     """
 
     stage: str
@@ -90,6 +91,7 @@ class Progress:
     completion_tokens: int = 0
     usd: Decimal | None = None
     parts: Parts | None = None
+    load: EngineLoad = EngineLoad()
 
     @property
     def rows_per_second(self) -> float:

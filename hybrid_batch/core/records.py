@@ -107,7 +107,7 @@ class Receipt:
 
     ``started_us`` and ``finished_us`` are wall clock in microseconds since the epoch: the time in which the
     shard kept the engine ``engine_id`` busy.  ``load_us`` is what that engine took to become ready; ``engine_deaths``
-    are the engines before it that died on this shard.
+    are the engines before it that died on this shard; ``load`` is what a local engine said of itself meanwhile.
     ``errors`` and ``finish_reasons`` count rows by kind.
     """
 
@@ -119,6 +119,7 @@ class Receipt:
     finished_us: int
     load_us: int = 0
     engine_deaths: int = 0
+    load: EngineLoad = field(default_factory=EngineLoad)
     errors: Mapping[str, int] = field(default_factory=dict)
     finish_reasons: Mapping[str, int] = field(default_factory=dict)
 
@@ -133,7 +134,8 @@ class Receipt:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Raises ``KeyError`` or ``TypeError`` when ``data`` is not a receipt."""
-        return cls(**{**data, "usage": Usage(**data["usage"])})
+        load = EngineLoad(**data.get("load", {}))
+        return cls(**{**data, "usage": Usage(**data["usage"]), "load": load})
 
 
 def merge_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -186,8 +186,8 @@ class ServerRecipe:
     ``model`` is a folder on the executor or a hub name.  ``server`` is ``vllm`` or ``fake`` (the fake takes its speed
     and failure modes from ``engine_args``).  ``engine_args`` become command line flags of the server
     (``{"enforce_eager": True}`` -> ``--enforce-eager``).  ``python`` is the server's interpreter; None means the
-    executor's own.  ``window`` bounds the requests that one task keeps under way, None to ``max_num_seqs``.  ``gpus`` is
-    the number of GPUs one engine takes, 0 for the CPU.  ``adapter`` is the name under which the server serves the
+    executor's own.  ``window`` bounds the requests that one task keeps under way, None to ``max_num_seqs``.  ``gpus``
+    is the number of GPUs one engine takes, 0 for the CPU.  ``adapter`` is the name under which the server serves the
     adapter that this tier asks; None asks the model itself.
     """
 

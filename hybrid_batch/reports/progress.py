@@ -62,7 +62,20 @@ class StageView:
             facts.append(f"{self.tokens_per_second:,.0f} tokens/s")
         if now.eta_seconds is not None:
             facts.append(f"ETA {words.duration(now.eta_seconds)}")
-        return facts + self.money()
+        return facts + self.engines() + self.money()
+
+    def engines(self) -> list[str]:
+        """What the tier's engines were busy with on average, per engine and shard, as they say themselves."""
+        load = self.latest.load
+        if not load.samples:
+            return []
+        facts = [f"{load.running_mean:,.0f} running, {load.waiting_mean:,.0f} waiting"]
+        facts.append(f"KV cache {words.percent(load.kv_cache_mean)}")
+        if load.prefix_hit_rate:
+            facts.append(f"prefix hits {words.percent(load.prefix_hit_rate)}")
+        if load.preemptions:
+            facts.append(f"{words.count(load.preemptions)} preemptions")
+        return facts
 
     def parts(self) -> list[str]:
         parts = self.latest.parts

@@ -35,6 +35,7 @@ from hybrid_batch.storage import is_remote, normalise
 from hybrid_batch.storage.folders import local_copy
 
 if TYPE_CHECKING:
+    from hybrid_batch.engines.engine_metrics import Sampler
     from hybrid_batch.engines.router import RouterScorer
 
 _log = logging.getLogger(__name__)
@@ -230,9 +231,16 @@ def client(recipe: EngineRecipe, engine: EngineHandle) -> Generator:
     )
 
 
+def sampler(engine: EngineHandle) -> Sampler:
+    """Who looks at the load of ``engine`` while it is used."""
+    from hybrid_batch.engines.engine_metrics import Sampler
+
+    return Sampler(engine)
+
+
 def window(recipe: EngineRecipe) -> int:
     """Requests that one task keeps under way.
 
     Each of the tasks of an engine may fill it alone: near the end only one is left.
     """
-    return recipe.max_num_seqs if isinstance(recipe, ServerRecipe) else recipe.concurrency
+    return (recipe.window or recipe.max_num_seqs) if isinstance(recipe, ServerRecipe) else recipe.concurrency

@@ -204,6 +204,12 @@ def scored_bytes(layout: RunLayout, parts: Sequence[int]) -> int:
         return sum(pool.map(size, parts))
 
 
+def tasks_at_once(spark: SparkSession) -> int:
+    """How many tasks the executors that Spark has now can run at the same time."""
+    context = spark.sparkContext
+    return max(1, context.defaultParallelism // int(context.getConf().get("spark.task.cpus", "1") or 1))
+
+
 def generate(spark: SparkSession, task: tasks.GenerateTask, missing: Sequence[int]) -> None:
     """Answer the shards in ``missing`` (indices into ``task.shards``) and commit each."""
     collect(run_units(spark, task, missing, TASK_DONE))

@@ -22,7 +22,7 @@ import xxhash
 from hybrid_batch.core.errors import EngineDiedError
 from hybrid_batch.core.inputs import InputSpec, Split
 from hybrid_batch.core.layout import RunLayout
-from hybrid_batch.core.records import ShardId
+from hybrid_batch.core.records import EngineLoad, ShardId
 from hybrid_batch.core.routing import REJECTED, TIERS, Thresholds
 from hybrid_batch.engines.base import EngineHandle, EngineRecipe, Sampling, Scorer
 from hybrid_batch.ledger import Ledger
@@ -200,11 +200,11 @@ class GenerateTask:
         rows = from_parquet(open_store(self.layout.root).read(self.layout.routed(shard)))
         started = time.time_ns() // 1000
         if self.recipe is None or shard.tier == REJECTED:
-            answers, engine, deaths = generate.refused_answers(rows), None, 0
+            answers, engine, deaths, load = generate.refused_answers(rows), None, 0, EngineLoad()
         else:
             executor.drop_router()
             asking = self._asking(rows, self.recipe)
-            started, engine = _answer(asking, self.recipe, self.log_folder)
+            started, engine, load = _answer(asking, self.recipe, self.log_folder)
             answers, deaths = asking.answers(), asking.deaths
             generate.require_some_accepted(answers, shard.tier)
         receipt = generate.make_receipt(
@@ -215,6 +215,7 @@ class GenerateTask:
             finished_us=time.time_ns() // 1000,
             engine=engine,
             engine_deaths=deaths,
+            load=load,
         )
         model = engine.model if engine else None
         results = generate.results_table(rows, answers, shard.tier, model)
@@ -246,29 +247,31 @@ class DeadLettersTask:
         yield done(unit, store.put_if_absent(self.layout.dead_letters(shard), data), failed.num_rows)
 
 
-def _answer(asking: Asking, recipe: EngineRecipe, log_folder: str | None) -> tuple[int, EngineHandle]:
-    """Answer ``asking`` on this executor's engine, started again if it dies -> (begin in µs, last engine).
+def _answer(asking: Asking, recipe: EngineRecipe, log_folder: str | None) -> tuple[int, EngineHandle, EngineLoad]:
+    """Answer ``asking`` on this executor's engine, started again if it dies -> (begin in µs, last engine, its load).
 
     Raises ``EngineDiedError`` when engines die too often for the rows to be the reason.
     """
-    started: int | None = None
+    started, load = None, EngineLoad()
     while True:
         with executor.leased(recipe, log_folder, alone=asking.suspects) as engine:
             started = started or time.time_ns() // 1000
             try:
-                asyncio.run(_drive(asking, recipe, engine))
+                load += asyncio.run(_drive(asking, recipe, engine))
             except EngineDiedError:
                 executor.discard(engine)
                 if asking.hopeless:
                     raise
         if asking.finished:
-            return started, engine
+            return started, engine, load
 
 
-async def _drive(asking: Asking, recipe: EngineRecipe, engine: EngineHandle) -> None:
+async def _drive(asking: Asking, recipe: EngineRecipe, engine: EngineHandle) -> EngineLoad:
     client = executor.client(recipe, engine)
     try:
-        await asking.run(client)
+        async with executor.sampler(engine) as sampler:
+            await asking.run(client)
+        return sampler.load
     finally:
         await client.close()
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybrid_batch.core.errors import EndpointError
-from hybrid_batch.core.records import Receipt, Usage, merge_counts
+from hybrid_batch.core.records import EngineLoad, Receipt, Usage, merge_counts
 from hybrid_batch.engines.base import (
     INVALID_REQUEST,
     ChatAnswer,
@@ -23,6 +23,8 @@ from hybrid_batch.engines.base import (
 from hybrid_batch.engines.request_body import overrides_of, with_overrides
 from hybrid_batch.stages.guard import parse_messages
 from hybrid_batch.tables import ANSWER, RESULTS, SCORED, TIER, with_kept
+
+NO_LOAD: Final = EngineLoad()
 
 SYSTEMATIC_ROWS: Final = 8
 """Fewer refused rows in a row may be chance."""
@@ -116,6 +118,7 @@ def make_receipt(
     finished_us: int,
     engine: EngineHandle | None,
     engine_deaths: int = 0,
+    load: EngineLoad = NO_LOAD,
 ) -> Receipt:
     """What a shard cost: token sums, errors and finish reasons by kind, and the time it kept its engine busy."""
     errors = merge_counts({answer.error_kind: 1} for answer in answers if answer.error_kind)
@@ -136,6 +139,7 @@ def make_receipt(
         finished_us=finished_us,
         load_us=round(engine.load_seconds * 1e6) if engine else 0,
         engine_deaths=engine_deaths,
+        load=load,
         errors=errors,
         finish_reasons=merge_counts({answer.finish_reason: 1} for answer in answers if answer.finish_reason),
     )

@@ -186,7 +186,7 @@ def test_an_engine_that_hangs_is_replaced_and_loses_no_row(document, run_job):
 
 def test_rows_that_kill_the_engine_are_given_up_and_the_others_are_answered(document, run_job, tmp_path):
     rows = questions(ROWS)
-    for number in (50, 120):
+    for number in (50, 110):
         rows[number]["prompt"] += " XYZZY"
     document["input"]["path"] = str(write_jsonl(tmp_path / "poison.jsonl", rows))
     for tier in ("small", "large"):
@@ -197,7 +197,7 @@ def test_rows_that_kill_the_engine_are_given_up_and_the_others_are_answered(docu
 
     assert results.num_rows == len(set(results["query_id"].to_pylist())) == ROWS
     assert {row["query_id"]: row["error_kind"] for row in failed} == {
-        rows[number]["query_id"]: "engine_killed" for number in (50, 120)
+        rows[number]["query_id"]: "engine_killed" for number in (50, 110)
     }
     assert all("engines died while they answered this row" in row["error_message"] for row in failed)
 
