@@ -4,13 +4,15 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.hybrid-batch-installed
+PEER_VENV  := .venv-ray
+PEER_STAMP := $(PEER_VENV)/.peer-installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_CPU_WHEELS := https://download.pytorch.org/whl/cpu
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format chaos s3-start s3-stop golden lock clean tools bench-score bench-score-gpu bench-routing bench-plumbing
+.PHONY: help setup demo test test-fast check format chaos s3-start s3-stop golden lock clean tools bench-score bench-score-gpu bench-routing bench-plumbing bench-client bench-generate bench-generate-peer
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +85,22 @@ bench-routing: setup ## routers on real data beside simple ones, and promises be
 
 bench-plumbing: setup ## score and route of one and four million queries with a router that costs nothing (about 4 minutes)
 	@$(BIN)/python -m benchmarks.plumbing
+
+bench-generate: setup bench-generate-peer ## generation beside the bare engine and Ray Data LLM, on a small real model (about MINUTES minutes)
+	@$(BIN)/python -m benchmarks.generating
+
+bench-generate-peer: $(PEER_STAMP) ## the environment of Ray Data LLM, which finds vLLM in the project's own
+
+$(PEER_STAMP): requirements/ray.txt | setup
+	@echo "==> installing Ray Data LLM into $(PEER_VENV)"
+	@[ -x $(PEER_VENV)/bin/python ] || $(BIN)/python -m venv $(PEER_VENV)
+	@paths='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	  $(BIN)/python -c "$$paths" > "$$($(PEER_VENV)/bin/python -c "$$paths")/project.pth"
+	@$(PEER_VENV)/bin/python -m pip --disable-pip-version-check install -qq --no-deps -r requirements/ray.txt
+	@touch $@
+
+bench-client: setup ## short requests a second of one core, beside bare sockets (about 1 minute)
+	@$(BIN)/python -m benchmarks.client_ceiling
 
 lock: setup ## resolve requirements/*.in anew
 	@$(PIP) install -qq uv

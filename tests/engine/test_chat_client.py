@@ -171,7 +171,7 @@ def test_an_endpoints_own_limits_are_obeyed_when_it_refuses(serve):
 
 @pytest.mark.parametrize("limit", ["requests_per_minute", "tokens_per_minute"])
 def test_configured_limits_are_kept_without_a_refusal(serve, limit):
-    """The limiter gets eight tenths: requests do not arrive exactly as they leave, and this server gives nothing back."""
+    """Eight tenths: requests do not arrive exactly as they leave, and this server gives no tokens back."""
     requests = [chat(f"q {number} " + "word " * 20, max_tokens=16) for number in range(30)]
     allowed = 10 if limit == "requests_per_minute" else 10 * estimated_tokens(requests[-1], {"max_tokens": 16})
     engine = serve(minute_seconds=1.0, **{limit: allowed})
