@@ -12,6 +12,7 @@ import yaml
 
 from hybrid_batch.config.tiers import ENDPOINT_FIELDS, SERVER_FIELDS
 from hybrid_batch.core.errors import ConfigError
+from hybrid_batch.core.inputs import OPENAI_BATCH
 
 Path = tuple[str, ...]
 """Keys from the top of the configuration down to a value."""
@@ -30,6 +31,9 @@ _REPLACES: Final[Mapping[str, frozenset[str]]] = {
     "server": ENDPOINT_FIELDS,
 }
 """A later source that chooses the key takes the other choices back, which an earlier source made."""
+
+_QUERY_COLUMNS: Final = frozenset({"id", "prompt", "messages", "request", "image"})
+"""Columns that batch files bring themselves: a later source that chooses their format takes back those of others."""
 
 
 @dataclass
@@ -101,6 +105,12 @@ def merge(
 ) -> dict[str, Any]:
     """``above`` laid over ``below``: mappings are merged, everything else is replaced."""
     merged = dict(below)
+    if (
+        at == ("input",)
+        and above.get("format") == OPENAI_BATCH
+        and isinstance(columns := below.get("columns"), Mapping)
+    ):
+        merged["columns"] = {name: column for name, column in columns.items() if name not in _QUERY_COLUMNS}
     for key, value in above.items():
         name = str(key)
         if value is not None:

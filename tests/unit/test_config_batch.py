@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
+from hybrid_batch.config import load_config
 from hybrid_batch.config.explain import explain
 from hybrid_batch.config.loading import parse_config
 from hybrid_batch.core.errors import ConfigError
@@ -35,6 +37,22 @@ def test_a_batch_file_says_what_is_where(given):
 def test_a_task_may_be_named_and_is_kept():
     spec = parse_config(columns(task="kind"), {}).input.to_spec()
     assert spec.columns == ("custom_id", "body", "kind")
+
+
+def test_a_later_choice_of_the_format_takes_back_the_columns_of_another(tmp_path):
+    below = document(format="csv", columns={"id": "i", "prompt": "p", "task": "kind"})
+    (tmp_path / "below.yaml").write_text(yaml.safe_dump(below))
+    for name, given in (("path", {"path": "b.jsonl"}), ("prompt", {"columns": {"prompt": "x"}})):
+        above = {"base": "below.yaml", "input": {**given, "format": "openai-batch"}}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(above, sort_keys=False))
+    spec = load_config(tmp_path / "path.yaml", []).input.to_spec()
+    assert spec.columns == ("custom_id", "body", "kind")
+    assert (
+        spec
+        == load_config(tmp_path / "below.yaml", ["input.format=openai-batch", "input.path=b.jsonl"]).input.to_spec()
+    )
+    with pytest.raises(ConfigError, match=r"columns\.prompt: is not allowed with format: openai-batch"):
+        load_config(tmp_path / "prompt.yaml", [])
 
 
 @pytest.mark.parametrize("name", ["id", "prompt", "messages", "request", "image"])
