@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 from typing import Any
 
 import pytest
@@ -107,6 +108,29 @@ PRICE = 'allowed is a decimal of at least 0 in quotes ("1.20"), or a whole numbe
         ("sampling.temperature", 3, "sampling.temperature: 3 is not allowed; allowed is a number from 0 to 2"),
         ("sampling.max_tokens", 0, f"sampling.max_tokens: 0 is not allowed; {POSITIVE}"),
         ("sampling.top_p", 0, "sampling.top_p: 0 is not allowed; allowed is a number above 0, at most 1"),
+        ("sampling.n", 2, "sampling: temperature is 0 and n is 2: the same answer 2 times"),
+        ("sampling.n", 129, "sampling.n: 129 is not allowed; allowed is a whole number from 1 to 128"),
+        ("sampling.min_p", 2, f"sampling.min_p: 2 is not allowed; {SHARE}"),
+        ("sampling.logprobs", True, "sampling.logprobs: True is not allowed; allowed is a whole number from 0 to 20"),
+        ("sampling.response_format", "json", "sampling.response_format: 'json' is not allowed; allowed is a mapping: "),
+        (
+            "sampling.response_format",
+            {"type": "json_schema"},
+            "sampling: response_format: {'type': 'json_schema'} is not allowed (type is 'json_schema'; json_schema",
+        ),
+        (
+            "sampling.structured_outputs",
+            {"json": {"default": datetime.date(2026, 1, 2)}},
+            "sampling: {'json': {'default': datetime.date(2026, 1, 2)}} is not allowed (Object of type date",
+        ),
+        ("sampling.tools", [], "sampling: tools: [] is not allowed; allowed is a list of {type: function"),
+        ("sampling.tool_choice", "auto", "sampling: tool_choice is 'auto' and there are no tools; give tools"),
+        ("sampling.tool_choice", "may", "sampling: tool_choice: 'may' is not allowed; allowed is none, auto, required"),
+        (
+            "tiers.small.adapter",
+            "legal",
+            "tiers.small: adapter: 'legal' is served by no flag; add engine_args: {enable_lora: true, ",
+        ),
         ("sampling.seed", -1, "sampling.seed: -1 is not allowed; allowed is a whole number of at least 0"),
         (
             "sampling.stop",

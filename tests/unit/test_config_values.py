@@ -67,6 +67,27 @@ def test_input_router_policy_and_sampling() -> None:
     assert CONFIG.spark.conf["spark.cores.max"] == "4"
 
 
+def test_all_that_a_request_may_have_goes_into_the_sampling() -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"properties": {"z": {}, "a": {}}}}}
+    tool = {"type": "function", "function": {"name": "look"}}
+    numbers = {"temperature": 1.0, "top_k": 5, "min_p": 0.1, "n": 3, "logprobs": 2, "presence_penalty": 0.5}
+    forms = {"response_format": schema, "tools": [tool], "tool_choice": "auto", "chat_template_kwargs": {"a": 1}}
+    section = type(CONFIG.sampling).model_validate(numbers | forms)
+    texts = {name: json.dumps(value, separators=(",", ":")) for name, value in forms.items()}
+    assert section.to_sampling() == Sampling(**numbers | texts)
+    told = dict(explain(CONFIG.model_copy(update={"sampling": section})))["sampling"]
+    assert "3 answers to each query" in told
+    assert told.endswith("every request has response_format, tools, tool_choice, chat_template_kwargs")
+
+
+def test_a_tier_may_ask_an_adapter() -> None:
+    flags = {"enable_lora": True, "lora-modules": "legal=/models/legal"}
+    tier = type(CONFIG.tiers.small).model_validate({"model": "org/small", "engine_args": flags, "adapter": "legal"})
+    assert tier.recipe("small").adapter == "legal"
+    told = dict(explain(CONFIG.model_copy(update={"tiers": CONFIG.tiers.model_copy(update={"small": tier})})))
+    assert told["tiers.small"].startswith("org/small with adapter legal in a vllm server")
+
+
 def test_a_threshold_policy() -> None:
     policy = type(CONFIG.policy).model_validate({"threshold": 0})
     assert policy.to_policy() == ThresholdPolicy(0.0)
