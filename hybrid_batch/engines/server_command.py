@@ -33,7 +33,7 @@ UNSAFE_FLAGS = frozenset(
         *("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"),
         *("config", "middleware", "worker_cls", "worker_extension_cls", "logits_processors"),
         *("tool_server", "tool_parser_plugin", "reasoning_parser_plugin"),
-        *("allowed_local_media_path", "allowed_media_domains"),
+        "allowed_local_media_path",
         *("trust_request_chat_template", "trust_request_mm_kwargs"),
         *("enable_log_requests", "enable_log_outputs"),
         *("scheduler_cls", "kv_transfer_config", "ec_transfer_config", "kv_events_config"),

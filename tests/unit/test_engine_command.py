@@ -64,11 +64,18 @@ def test_engine_args_become_flags_and_overrule_defaults():
         ("load_form", "pt", "code that comes from elsewhere"),
         ("distributed_executor_backend", "some.Backend", "code that comes from elsewhere"),
         ("kv_transfer_config", "{}", "not allowed"),
+        ("allowed-local-media-path", "/", "not allowed"),
+        ("allowed", "/", "not allowed"),
     ],
 )
 def test_flags_that_are_not_the_users(name, value, says):
     with pytest.raises(ConfigError, match=rf"tiers\.small\.engine_args\.{name} = .*{says}"):
         check_engine_args("small", {name: value})
+
+
+def test_places_of_images_may_be_limited():
+    words = server_arguments(replace(CPU, engine_args=(("allowed_media_domains", "images.example.org"),)))
+    assert "--allowed-media-domains=images.example.org" in words
 
 
 def test_a_token_is_refused_and_not_repeated():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hybrid_batch.core.errors import InputError
 from hybrid_batch.core.inputs import OPENAI_BATCH
 from hybrid_batch.spark.source import plan_input
 from tests.support.inputs import column, read, spec_of, write
+from tests.unit.test_docs import text_of
 
 TURNS = [{"role": "user", "content": "Hi?"}]
 
@@ -97,6 +99,16 @@ def test_further_keys_of_a_line_are_kept_where_they_are_named(tmp_path):
     rows = read(batch(tmp_path, line("a", tenant="t"), line("b"), keep=("tenant",)))
     assert column(rows, "tenant") == ["t", None]
     assert column(rows, "error_kind") == [None, None]
+
+
+def test_the_examples_of_the_documents_are_rows(tmp_path):
+    page = text_of("docs/inputs.md")
+    (example,) = re.findall(r'^\{"custom_id".*$', page, re.MULTILINE)
+    row = read(batch(tmp_path, example))[0]
+    assert (row["query_id"], row["prompt"], row["request"]) == ("a-1", "Hi", '{"max_tokens":16}')
+    parts = [json.loads(part) for part in re.findall(r'^\{"type": "text".*$', page, re.MULTILINE)]
+    chat = line("b", body={"messages": [{"role": "user", "content": parts}]})
+    assert read(batch(tmp_path, chat))[0]["prompt"] == "What is on this picture?"
 
 
 def test_a_large_file_is_cut_and_a_limit_counted(tmp_path):

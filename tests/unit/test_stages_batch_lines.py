@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 from hybrid_batch.core.routing import LARGE, REJECTED
 from hybrid_batch.stages.batch_lines import batch_lines
 from hybrid_batch.tables import RESULTS, with_kept
+from tests.unit.test_docs import text_of
 
 
 def result(name: str, **more: Any) -> dict[str, Any]:
@@ -109,6 +111,20 @@ def test_an_answer_that_is_not_what_was_asked_for_is_kept_with_its_error():
     assert line["response"]["status_code"] == 200
     assert line["response"]["body"]["choices"][0]["message"]["content"] == '{"a":'
     assert line["error"]["code"] == "invalid_json"
+
+
+def test_the_examples_of_the_documents_have_the_form_of_these_lines():
+    page = text_of("docs/inputs.md")
+    shown = [json.loads(line) for line in re.findall(r'^\{"id": "batch_req_.*$', page, re.MULTILINE)]
+    answers, errors = lines(result("a-1", text="Hello.", finish_reason="stop"), failure("a-2", "x", tier=REJECTED))
+    assert [_form(line) for line in shown] == [_form(line) for line in (*answers, *errors)]
+
+
+def _form(value: Any) -> Any:
+    """The keys of objects, and the kinds of what they hold."""
+    if isinstance(value, dict):
+        return {name: _form(item) for name, item in value.items()}
+    return [_form(item) for item in value] if isinstance(value, list) else type(value)
 
 
 def test_marks_differ_by_row_and_run_and_not_by_attempt():
