@@ -86,7 +86,7 @@ bench-routing: setup ## routers on real data beside simple ones, and promises be
 bench-plumbing: setup ## score and route of one and four million queries with a router that costs nothing (about 4 minutes)
 	@$(BIN)/python -m benchmarks.plumbing
 
-bench-generate: setup bench-generate-peer ## generation beside the bare engine and Ray Data LLM, on a small real model (about MINUTES minutes)
+bench-generate: setup bench-generate-peer ## generation beside the bare engine and Ray Data LLM, on a small real model (about 25 minutes)
 	@$(BIN)/python -m benchmarks.generating
 
 bench-generate-peer: $(PEER_STAMP) ## the environment of Ray Data LLM, which finds vLLM in the project's own
