@@ -37,17 +37,24 @@ def answer_words(request: dict[str, Any], sample: int = 0) -> list[str]:
     """The whole answer, before ``max_tokens`` cuts it, with the thoughts before it where thinking is enabled.
 
     What a JSON constraint, a choice or a tool asks for, else 1 to 40 words out of a hash of messages and sampling.  A
-    regular expression and a grammar are not followed.  ``sample`` counts the answers to one request from 0.  Raises
-    ``Refusal`` for a constraint that cannot be met.
+    regular expression and a grammar are not followed.  A ``stop`` text ends it.  ``sample`` counts the answers to one
+    request from 0.  Raises ``Refusal`` for a constraint that cannot be met.
     """
-    told = {key: request.get(key) for key in ("messages", "temperature", "top_p", "seed", "stop")}
+    told = {key: request.get(key) for key in ("messages", "temperature", "top_p", "seed")}
     told |= {key: request[key] for key in _FURTHER if key in request} | ({"sample": sample} if sample else {})
     seed = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).digest()
     draw = random.Random(int.from_bytes(seed, "big"))  # noqa: S311 (not for secrets)
     drawn = [draw.choice(VOCABULARY) for _ in range(draw.randint(1, 40))]
     thoughts = [draw.choice(VOCABULARY) for _ in range(THOUGHTS)] if thinks(request) else []
     asked = asked_for(request)
-    return thoughts + (drawn if asked is None else asked.split())
+    return thoughts + _stopped(drawn if asked is None else asked.split(), request.get("stop"))
+
+
+def _stopped(words: list[str], stop: str | list[str] | None) -> list[str]:
+    """The words before the first ``stop`` text."""
+    text, ends = " ".join(words), [stop] if isinstance(stop, str) else stop or []
+    found = [place for end in ends if (place := text.find(end)) >= 0]
+    return text[: min(found)].split() if found else words
 
 
 def thinks(request: dict[str, Any]) -> bool:

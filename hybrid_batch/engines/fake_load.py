@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hybrid_batch.engines.fake_answers import Refusal
+from hybrid_batch.engines.fake_answers import Refusal, text_of
 
 BLOCK_WORDS = 16
 
@@ -128,7 +128,7 @@ class Model:
         return cached
 
     def _look_up(self, messages: list[dict[str, Any]], prompt: int) -> int:
-        text = " ".join(f"<|{message['role']}|> {message['content']}" for message in messages)
+        text = " ".join(f"<|{message['role']}|> {text_of(message)}" for message in messages)
         cached = min(self.cache.look_up(text.split()), prompt)
         self.load.prefix_queries += prompt
         self.load.prefix_hits += cached
