@@ -109,6 +109,7 @@ class Sampler:
 
     async def __aenter__(self) -> Self:
         if self._engine.is_local:
+            await self._look()  # before the first request, or the counters would miss it
             self._task = asyncio.create_task(self._watch())
         return self
 
@@ -124,8 +125,8 @@ class Sampler:
 
     async def _watch(self) -> None:
         while True:
-            await self._look()
             await asyncio.sleep(self._every_s)
+            await self._look()
 
     async def _look(self) -> None:
         with contextlib.suppress(TimeoutError, UnreachableError, CutOffError, ValueError):
