@@ -239,7 +239,8 @@ class EngineHandle:
 
     ``load_seconds`` is the time from process start to readiness, 0 for an endpoint.  ``is_local`` tells a server
     that we run beside the executor, whose lost connection means that it died, from an endpoint somewhere else, whose
-    lost connection is tried again.  ``log_path`` is the local server's log.
+    lost connection is tried again.  ``log_path`` is the local server's log.  The limits are one task's share of an
+    endpoint's, None where there is none.
     """
 
     engine_id: str
@@ -250,3 +251,5 @@ class EngineHandle:
     api_key: str | None = field(default=None, repr=False)
     is_local: bool = True
     log_path: str | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None

@@ -26,7 +26,7 @@ from hybrid_batch.engines.chat_wire import (
     to_payload,
     window_of,
 )
-from hybrid_batch.engines.limits import Limiter, estimated_tokens
+from hybrid_batch.engines.limits import Limiter, estimated_tokens, limiter_of
 from hybrid_batch.engines.transport import CutOffError, Reply, Transport, UnreachableError
 from hybrid_batch.engines.tries import CUTS, SLOW_TRIES, Again, Backoff, Shorter, Wait
 
@@ -43,7 +43,7 @@ class ChatClient:
     ``concurrency`` bounds the connections; ``request_timeout_s`` is the time that one try may take;
     ``retry_budget_s`` is how long the endpoint may give no answer at all (429, 503, no connection) before it is
     given up: while any request succeeds, all go on waiting.  ``limiter`` says when requests may be sent; without one
-    only the endpoint does.
+    the limits of ``handle`` do.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ChatClient:
         self.request_timeout_s = request_timeout_s
         self.retry_budget_s = retry_budget_s
         self.last_success = float("-inf")
-        self.limiter = limiter or Limiter()
+        self.limiter = limiter or limiter_of(handle)
         root = handle.base_url.removesuffix("/v1")
         self.chat_url = URL(f"{handle.base_url}/chat/completions")
         self.tokenize_url, self.health_url = URL(f"{root}/tokenize"), URL(f"{root}/health")

@@ -9,7 +9,10 @@ from hybrid_batch.engines.base import EndpointRecipe, EngineHandle
 
 
 def open_endpoint(recipe: EndpointRecipe) -> EngineHandle:
-    """The handle of a remote endpoint.  Raises ``ConfigError`` when its key is not in this process's environment."""
+    """The handle of a remote endpoint, with one task's share of its limits.
+
+    Raises ``ConfigError`` when its key is not in this process's environment.
+    """
     key = os.environ.get(recipe.api_key_env) if recipe.api_key_env else None
     if recipe.api_key_env and not key:
         raise ConfigError(
@@ -23,4 +26,10 @@ def open_endpoint(recipe: EndpointRecipe) -> EngineHandle:
         model=recipe.model,
         api_key=key,
         is_local=False,
+        requests_per_minute=_share(recipe.requests_per_minute, recipe),
+        tokens_per_minute=_share(recipe.tokens_per_minute, recipe),
     )
+
+
+def _share(limit: int | None, recipe: EndpointRecipe) -> float | None:
+    return None if limit is None else limit / max(1, recipe.shares)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from hybrid_batch.engines.base import ChatRequest, EndpointRecipe
+from hybrid_batch.engines.base import ChatRequest, EngineHandle
 
 MINUTE_S: Final = 60.0
 
@@ -102,19 +102,15 @@ class Limiter:
         return self._tokens.reserve(tokens, now) if self._tokens else 0.0
 
 
-def limiter_of(recipe: EndpointRecipe) -> Limiter:
-    """The limiter of this process for ``recipe``: one task's share of the tier's limits, kept from task to task."""
-    shares = max(1, recipe.shares)
-    return _limiter(
-        recipe.base_url,
-        recipe.model,
-        recipe.requests_per_minute and recipe.requests_per_minute / shares,
-        recipe.tokens_per_minute and recipe.tokens_per_minute / shares,
-    )
+def limiter_of(engine: EngineHandle) -> Limiter:
+    """The limiter for ``engine``: of an endpoint the one of this process, kept from task to task, with its debts."""
+    if engine.is_local:
+        return Limiter()
+    return _of_endpoint(engine.base_url, engine.model, engine.requests_per_minute, engine.tokens_per_minute)
 
 
 @lru_cache(maxsize=8)
-def _limiter(_base_url: str, _model: str, requests: float | None, tokens: float | None) -> Limiter:
+def _of_endpoint(_base_url: str, _model: str, requests: float | None, tokens: float | None) -> Limiter:
     return Limiter(requests, tokens)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_batch.engines.base import ChatRequest, EndpointRecipe
+from hybrid_batch.engines.base import ChatRequest, EndpointRecipe, EngineHandle
+from hybrid_batch.engines.chat_client import ChatClient
+from hybrid_batch.engines.endpoint import open_endpoint
 from hybrid_batch.engines.limits import Bucket, Limiter, estimated_tokens, limiter_of
 
 
@@ -79,14 +82,19 @@ def test_a_pause_holds_back_everybody():
 
 def test_tasks_of_one_process_share_a_limiter_and_get_their_share():
     whole = EndpointRecipe("large", "m", "https://h/v1", requests_per_minute=100, tokens_per_minute=1000)
-    quarter = EndpointRecipe("large", "m", "https://h/v1", requests_per_minute=100, tokens_per_minute=1000, shares=4)
-    assert limiter_of(whole) is limiter_of(whole)
-    assert limiter_of(whole) is not limiter_of(quarter)
-    assert limiter_of(quarter) is limiter_of(
-        EndpointRecipe("large", "m", "https://h/v1", requests_per_minute=25, tokens_per_minute=250)
-    )
-    assert limiter_of(whole).counts_tokens
-    assert not limiter_of(EndpointRecipe("large", "m", "https://h/v1")).counts_tokens
+    one, again, quarter = (open_endpoint(recipe) for recipe in (whole, whole, replace(whole, shares=4)))
+    assert (quarter.requests_per_minute, quarter.tokens_per_minute) == (25, 250)
+    assert limiter_of(one) is limiter_of(again)
+    assert limiter_of(one) is not limiter_of(quarter)
+    assert limiter_of(one).counts_tokens
+    assert not limiter_of(replace(one, tokens_per_minute=None)).counts_tokens
+    client = ChatClient(one, concurrency=1, request_timeout_s=1.0)
+    assert client.limiter is limiter_of(one)
+
+
+def test_a_local_engine_has_no_limits_to_share():
+    local = EngineHandle("x", "http://127.0.0.1:9/v1", "m")
+    assert limiter_of(local) is not limiter_of(local)
 
 
 @pytest.mark.parametrize(
