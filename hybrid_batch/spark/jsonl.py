@@ -19,7 +19,7 @@ from hybrid_batch.core.errors import InputError
 from hybrid_batch.core.inputs import OPENAI_BATCH, InputSpec, Piece
 from hybrid_batch.spark.batches import BATCH_BYTES, BATCH_ROWS
 from hybrid_batch.spark.openai_batch import batch_row
-from hybrid_batch.spark.queries import QUERY_COLUMNS, Row, is_text, query_row, valid_text
+from hybrid_batch.spark.queries import QUERY_COLUMNS, Row, chat_row, is_text, prompt_row, query_row, valid_text
 from hybrid_batch.spark.text_streams import MAX_LINE_BYTES, newlines_before, opened, opened_at, too_long
 
 _HEADER_LINES: Final = 100
@@ -163,6 +163,8 @@ def _query(lines: Lines, number: int, value: dict[str, Any], spec: InputSpec) ->
     if spec.prompt_column and query is not None and not isinstance(query, str):
         column = f"column {spec.prompt_column!r} is {_shown(query)}"
         raise InputError(f"{lines.place(number)}: {column}, allowed is text or null")
+    if spec.request_column is None and spec.image_column is None:
+        return prompt_row(query) if spec.prompt_column else chat_row(query)
     request, image = (None if name is None else value.get(name) for name in (spec.request_column, spec.image_column))
     return query_row(query, not spec.prompt_column, request, image)
 

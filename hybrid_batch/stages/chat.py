@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 ROLES: Final = ("system", "user", "assistant", "tool")
+_PLAIN_ROLES: Final = ROLES[:3]
 PARTS: Final = ("text", "image_url")
 
 IMAGE_PART: Final = '"type":"image_url"'
@@ -37,10 +38,10 @@ def text_of_messages(messages: Any) -> tuple[str | None, str | None]:
     for number, turn in enumerate(messages):
         if reason := _flaw_of_turn(turn):
             return None, f"messages[{number}]{reason}"
-    texts = [text for turn in messages if turn["role"] == "user" for text in _texts(turn["content"])]
-    if all(turn["role"] != "user" for turn in messages):
+    asked = [turn["content"] for turn in messages if turn["role"] == "user"]
+    if not asked:
         return None, "messages has no turn with role 'user'"
-    return "\n".join(texts), None
+    return "\n".join(text for content in asked for text in _texts(content)), None
 
 
 def with_image(messages: Sequence[Mapping[str, Any]], url: str) -> list[Mapping[str, Any]]:
@@ -74,12 +75,13 @@ def _flaw_of_turn(turn: Any) -> str | None:
     """What is wrong with a turn, as what follows its name; None if nothing is."""
     if not isinstance(turn, dict):
         return f" must be an object with role and content, got {type(turn).__name__}"
-    role, content = turn.get("role"), turn.get("content")
+    role, content, calls = turn.get("role"), turn.get("content"), turn.get("tool_calls")
+    if isinstance(content, str) and calls is None and role in _PLAIN_ROLES:
+        return None
     if role not in ROLES:
         return f".role is {role!r}, allowed are {', '.join(ROLES)}"
     if role == "tool" and not isinstance(turn.get("tool_call_id"), str):
         return ".tool_call_id must be the text that names the call which this turn answers"
-    calls = turn.get("tool_calls")
     if calls and role != "assistant":
         return ".tool_calls belongs to turns of the assistant"
     if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
