@@ -69,7 +69,6 @@ def _after(row: dict[str, Any]) -> dict[str, Any]:
         "query_id": row["query_id"],
         "text": row.get("generated_text"),
         "tokens": row.get("num_generated_tokens") or 0,
-        "error": row.get("__inference_error__") or "",
         "taken": row.get("time_taken_llm") or 0.0,
         "done": time.time(),
     }
@@ -96,19 +95,25 @@ def _answered(rows: Sequence[Row], kwargs: dict[str, Any], batch: int, go_on: bo
     return found
 
 
+def _turn(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A row that failed comes back without what :func:`_after` gives, its id too, and with its error."""
+    answered = [row for row in found if row.get("done") is not None]
+    failed = [row for row in found if row.get("done") is None]
+    texts = {row["query_id"]: row["text"] for row in answered}
+    return {
+        "seconds": max(row["done"] for row in answered) - min(row["done"] - row["taken"] for row in answered),
+        "answers": texts | {row.get("query_id") or f"failed-{place}": None for place, row in enumerate(failed)},
+        "tokens": sum(row["tokens"] for row in answered),
+        "errors": Counter(row.get("__inference_error__") or "no message" for row in failed),
+    }
+
+
 def main(rows: str, kwargs: str, batch: str, *go_on: str) -> None:
     """Answer ``rows``; the time that counts goes from the first request to the last answer."""
     with os.fdopen(os.dup(1), "w") as channel:
         os.dup2(2, 1)
         found = _answered(read_rows(rows), known(json.loads(kwargs)), int(batch), bool(go_on))
-        seconds = max(row["done"] for row in found) - min(row["done"] - row["taken"] for row in found)
-        turn = {
-            "seconds": seconds,
-            "answers": {row["query_id"]: row["text"] for row in found},
-            "tokens": sum(row["tokens"] for row in found),
-            "errors": Counter(row["error"] for row in found if row["error"]),
-        }
-        print(json.dumps(turn), file=channel)
+        print(json.dumps(_turn(found)), file=channel)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ class RawEngine:
 
 def _turn(llm: Any, path: str) -> dict[str, Any]:
     from vllm import SamplingParams
+    from vllm.exceptions import VLLMValidationError
 
     rows = read_rows(path)
     chats = [row.messages for row in rows]
@@ -63,7 +64,7 @@ def _turn(llm: Any, path: str) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         outputs = llm.chat(chats, sampling, use_tqdm=False)
-    except ValueError as error:  # one row that the engine refuses
+    except VLLMValidationError as error:  # one row that the engine refuses
         print(error, file=sys.stderr)
         return {"seconds": time.perf_counter() - began, "answers": {}, "tokens": 0, "errors": {str(error): 1}}
     seconds = time.perf_counter() - began
