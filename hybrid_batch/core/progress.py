@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from statistics import median
 from typing import Final, Protocol
+
 from hybrid_batch.core.records import EngineLoad
 
 FEW_PARTS: Final = 0.1
@@ -91,7 +92,7 @@ class Progress:
     completion_tokens: int = 0
     usd: Decimal | None = None
     parts: Parts | None = None
-    load: EngineLoad = EngineLoad()
+    load: EngineLoad = field(default_factory=EngineLoad)
 
     @property
     def rows_per_second(self) -> float:
