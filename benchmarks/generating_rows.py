@@ -6,7 +6,7 @@ Every row has its own bound of 32 to 96 tokens.  A seed decides everything that 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import islice
@@ -116,6 +116,3 @@ def write_rows(rows: Sequence[Row], path: Path) -> Path:
 
 def read_rows(path: str) -> list[Row]:
     return [Row(**row) for row in json.loads(Path(path).read_text())]
-
-
-Maker = Callable[[Texts, int], list[Row]]

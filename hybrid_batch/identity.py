@@ -94,6 +94,7 @@ def versions() -> dict[str, str]:
 def _tier(tier: ServerTier | EndpointTier) -> dict[str, Any]:
     if isinstance(tier, EndpointTier):
         return {"endpoint": tier.endpoint, "model": tier.model}
+    adapters = tier.adapter_folders()
     return {
         "server": tier.server,
         "model": tier.model,
@@ -101,6 +102,7 @@ def _tier(tier: ServerTier | EndpointTier) -> dict[str, Any]:
         "max_model_len": tier.max_model_len,
         "dtype": tier.dtype,
         "engine_args": dict(tier.engine_args),
+        **({"adapters": {name: _model_files(folder) for name, folder in adapters.items()}} if adapters else {}),
         "trust_remote_code": tier.trust_remote_code,
         **({"adapter": tier.adapter} if tier.adapter else {}),
     }

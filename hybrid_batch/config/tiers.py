@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
@@ -86,13 +87,31 @@ class ServerTier(_Tier):
 
     @model_validator(mode="after")
     def _adapter_is_served(self) -> ServerTier:
-        flags = {name.replace("-", "_"): str(value) for name, value in self.engine_args.items()}
-        if self.adapter is not None and self.server == "vllm" and self.adapter not in flags.get("lora_modules", ""):
+        served = self.adapter_folders()
+        if self.adapter is not None and self.server == "vllm" and self.adapter not in served:
             raise ValueError(
                 f"adapter: {self.adapter!r} is served by no flag; add engine_args: {{enable_lora: true, "
                 f"lora_modules: {self.adapter}=FOLDER}}"
             )
         return self
+
+    def adapter_folders(self) -> dict[str, str]:
+        """The adapter that the flags name, with its folder or name on a hub, from ``NAME=FOLDER`` or vLLM's JSON form.
+
+        Raises ``ValueError`` for text of another form.
+        """
+        flags = {name.replace("-", "_"): str(value) for name, value in self.engine_args.items()}
+        text = flags.get("lora_modules", "").strip()
+        if not text.startswith("{"):
+            name, _, folder = text.partition("=")
+            return {name: folder} if folder else {}
+        try:
+            given = json.loads(text)
+            return {str(given["name"]): str(given["path"])}
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"engine_args.lora_modules: {text!r} is neither NAME=FOLDER nor JSON with name and path"
+            ) from None
 
     def recipe(self, name: str) -> ServerRecipe:
         """What an executor needs to start this engine for tier ``name``."""

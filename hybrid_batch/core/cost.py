@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import chain
 from typing import Any, Final
 
 from hybrid_batch.core.records import Receipt, Usage, total_usage
@@ -123,10 +124,9 @@ def engine_time(receipts: Iterable[Receipt]) -> EngineTime:
     """
     intervals: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     load: dict[str, int] = {}
-    for receipt in receipts:
-        if receipt.engine_id:
-            intervals[receipt.engine_id].append((receipt.started_us, receipt.finished_us))
-            load[receipt.engine_id] = receipt.load_us
+    for span in chain.from_iterable(receipt.spans for receipt in receipts):
+        intervals[span.engine_id].append((span.started_us, span.finished_us))
+        load[span.engine_id] = span.load_us
     busy = sum(union_length(spans) for spans in intervals.values())
     return EngineTime(len(intervals), busy, sum(load.values()))
 

@@ -102,12 +102,26 @@ class EngineLoad:
 
 
 @dataclass(frozen=True)
+class EngineSpan:
+    """When a shard kept an engine busy, wall clock in microseconds since the epoch.
+
+    ``load_us`` is what that engine took to become ready.
+    """
+
+    engine_id: str
+    started_us: int
+    finished_us: int
+    load_us: int = 0
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What one committed shard cost.  It is part of the result object, so the two cannot disagree.
 
     ``started_us`` and ``finished_us`` are wall clock in microseconds since the epoch: the time in which the
-    shard kept the engine ``engine_id`` busy.  ``load_us`` is what that engine took to become ready; ``engine_deaths``
-    are the engines before it that died on this shard; ``load`` is what a local engine said of itself meanwhile.
+    shard kept the engine ``engine_id`` busy.  ``load_us`` is what that engine took to become ready.  ``earlier`` are
+    the times before, of engines that died or that the shard had to itself; ``engine_deaths`` counts those that died.
+    ``load`` is what a local engine said of itself meanwhile.
     ``errors`` and ``finish_reasons`` count rows by kind.
     """
 
@@ -118,10 +132,17 @@ class Receipt:
     started_us: int
     finished_us: int
     load_us: int = 0
+    earlier: tuple[EngineSpan, ...] = ()
     engine_deaths: int = 0
     load: EngineLoad = field(default_factory=EngineLoad)
     errors: Mapping[str, int] = field(default_factory=dict)
     finish_reasons: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def spans(self) -> tuple[EngineSpan, ...]:
+        """All times in which the shard kept engines busy; none where no model saw it."""
+        last = EngineSpan(self.engine_id, self.started_us, self.finished_us, self.load_us)
+        return (*self.earlier, last) if self.engine_id else ()
 
     @property
     def shard(self) -> ShardId:
@@ -134,8 +155,12 @@ class Receipt:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Raises ``KeyError`` or ``TypeError`` when ``data`` is not a receipt."""
-        load = EngineLoad(**data.get("load", {}))
-        return cls(**{**data, "usage": Usage(**data["usage"]), "load": load})
+        parts = {
+            "usage": Usage(**data["usage"]),
+            "load": EngineLoad(**data.get("load", {})),
+            "earlier": tuple(EngineSpan(**span) for span in data.get("earlier", ())),
+        }
+        return cls(**{**data, **parts})
 
 
 def merge_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -88,7 +88,7 @@ def request_key(request: ChatRequest) -> bytes:
     return hashlib.blake2b(f"{_sampling_text(request.sampling)}{told}".encode(), digest_size=16).digest()
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _sampling_text(sampling: Sampling) -> str:
     return json.dumps(sampling.stated(), sort_keys=True, separators=(",", ":"))
 

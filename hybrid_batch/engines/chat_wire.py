@@ -56,7 +56,7 @@ def to_payload(request: ChatRequest, model: str, window: int | None = None) -> d
     }
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _further(sampling: Sampling) -> dict[str, Any]:
     """The part of a payload that most requests have not, and all of a job have alike; for reading only."""
     given = sampling.stated()
@@ -121,7 +121,7 @@ def _read_as_asked(answer: ChatAnswer, sampling: Sampling) -> ChatAnswer:
     return answer
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _loaded(text: str) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(text)
     return loaded

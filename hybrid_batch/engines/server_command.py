@@ -57,7 +57,12 @@ _VLLM_FLAGS: dict[str, str | int | float | bool] = {
     "uvicorn_log_level": "warning",
     "enable_prompt_tokens_details": True,  # tells how much of a prompt came out of the prefix cache
 }
-_VLLM_ENV = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
+_VLLM_ENV = {
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "PYTHONUNBUFFERED": "1",
+}
 _CPU_ENV = {
     "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
     # Left to itself vLLM binds its threads to cores it does not own: two engines would share one core.

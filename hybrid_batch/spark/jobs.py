@@ -205,9 +205,14 @@ def scored_bytes(layout: RunLayout, parts: Sequence[int]) -> int:
 
 
 def tasks_at_once(spark: SparkSession) -> int:
-    """How many tasks the executors that Spark has now can run at the same time."""
-    context = spark.sparkContext
-    return max(1, context.defaultParallelism // int(context.getConf().get("spark.task.cpus", "1") or 1))
+    """How many tasks can run at the same time: on all executors that there may be, where that is known, else on those
+    that Spark has now."""
+    conf = spark.sparkContext.getConf()
+    cpus, cores = int(conf.get("spark.task.cpus") or 1), int(conf.get("spark.executor.cores") or 0)
+    most = conf.get("spark.dynamicAllocation.maxExecutors")
+    if conf.get("spark.dynamicAllocation.enabled") == "true" and most and cores:
+        return max(1, int(most) * (cores // cpus))
+    return max(1, spark.sparkContext.defaultParallelism // cpus)
 
 
 def generate(spark: SparkSession, task: tasks.GenerateTask, missing: Sequence[int]) -> None:

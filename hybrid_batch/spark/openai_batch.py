@@ -14,7 +14,12 @@ from hybrid_batch.stages.guard import INVALID_MESSAGES
 
 _KEYS: Final = ("custom_id", "method", "url", "body")
 _URLS: Final = ("/v1/chat/completions", "/chat/completions")
-_NOT_ASKED: Final = frozenset({"messages", "model", "stream", "metadata", "store", "service_tier"})
+_NOT_ASKED: Final = frozenset(
+    {
+        *("messages", "model", "stream", "stream_options"),
+        *("metadata", "store", "service_tier", "user", "safety_identifier", "prompt_cache_key"),
+    }
+)
 """Fields of a body that are no overrides: the query itself, what the router decides, what a file cannot do, and what
 means something to a vendor's account alone."""
 

@@ -7,7 +7,6 @@ models, stores and clients are made where they run.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,15 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from hybrid_batch.core.errors import EngineDiedError
 from hybrid_batch.core.inputs import InputSpec, Split
 from hybrid_batch.core.layout import RunLayout
-from hybrid_batch.core.records import EngineLoad, ShardId
+from hybrid_batch.core.records import EngineSpan, Receipt, ShardId
 from hybrid_batch.core.routing import REJECTED, TIERS, Thresholds
-from hybrid_batch.engines.base import EngineHandle, EngineRecipe, Sampling, Scorer
+from hybrid_batch.engines.base import EndpointRecipe, EngineRecipe, Sampling, Scorer
 from hybrid_batch.ledger import Ledger
 from hybrid_batch.parquet import batches_to_parquet, from_parquet, read_batches, to_parquet
 from hybrid_batch.spark import executor
+from hybrid_batch.spark.attempts import answered
 from hybrid_batch.spark.batches import BATCH_ROWS
 from hybrid_batch.spark.readers import read_ids, read_split
 from hybrid_batch.stages import blocks, generate, route
@@ -197,34 +196,49 @@ class GenerateTask:
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
         shard = self.shards[unit]
-        rows = from_parquet(open_store(self.layout.root).read(self.layout.routed(shard)))
-        started = time.time_ns() // 1000
         if self.recipe is None or shard.tier == REJECTED:
-            answers, engine, deaths, load = generate.refused_answers(rows), None, 0, EngineLoad()
+            results, receipt = self._refused(shard)
         else:
-            executor.drop_router()
-            asking = self._asking(rows, self.recipe)
-            started, engine, load = _answer(asking, self.recipe, self.log_folder)
-            answers, deaths = asking.answers(), asking.deaths
-            generate.require_some_accepted(answers, shard.tier)
+            results, receipt = self._answered(shard, self.recipe)
+        committed = Ledger(self.layout).commit_results(results, receipt)
+        yield done(unit, committed, results.num_rows)
+
+    def _rows(self, shard: ShardId) -> pa.Table:
+        return from_parquet(open_store(self.layout.root).read(self.layout.routed(shard)))
+
+    def _refused(self, shard: ShardId) -> tuple[pa.Table, Receipt]:
+        rows = self._rows(shard)
+        answers = generate.refused_answers(rows)
+        now = time.time_ns() // 1000
+        receipt = generate.make_receipt(shard.tier, shard.number, answers, spans=[EngineSpan("", now, now)])
+        return generate.results_table(rows, answers, shard.tier, None), receipt
+
+    def _answered(self, shard: ShardId, recipe: EngineRecipe) -> tuple[pa.Table, Receipt]:
+        executor.drop_router()
+        found: list[pa.Table] = []
+
+        def make() -> Asking:
+            found.append(self._rows(shard))
+            return self._asking(found[0], recipe)
+
+        done_by = answered(make, recipe, self.log_folder)
+        rows, answers = found[0], done_by.asking.answers()
+        generate.require_some_answered(rows, answers, shard.tier)
         receipt = generate.make_receipt(
             shard.tier,
             shard.number,
             answers,
-            started_us=started,
-            finished_us=time.time_ns() // 1000,
-            engine=engine,
-            engine_deaths=deaths,
-            load=load,
+            spans=done_by.spans,
+            engine_deaths=done_by.asking.deaths,
+            load=done_by.load,
         )
-        model = engine.model if engine else None
-        results = generate.results_table(rows, answers, shard.tier, model)
-        committed = Ledger(self.layout).commit_results(results, receipt)
-        yield done(unit, committed, rows.num_rows)
+        return generate.results_table(rows, answers, shard.tier, done_by.engine.model), receipt
 
     def _asking(self, rows: pa.Table, recipe: EngineRecipe) -> Asking:
         requests = generate.requests_of(rows, self.sampling, self.system_prompt)
-        return Asking(requests, rows["query_id"].to_pylist(), executor.window(recipe), share=self.share_answers)
+        window, names = executor.window(recipe), rows["query_id"].to_pylist()
+        refused = generate.adapters_at_endpoint(requests) if isinstance(recipe, EndpointRecipe) else {}
+        return Asking(requests, names, window, share=self.share_answers, refused=refused)
 
 
 @dataclass(frozen=True)
@@ -245,35 +259,6 @@ class DeadLettersTask:
         failed = pa.table(columns).select(DEAD_LETTERS.names).filter(pc.is_valid(results["error_kind"]))
         data = to_parquet(failed.cast(DEAD_LETTERS))
         yield done(unit, store.put_if_absent(self.layout.dead_letters(shard), data), failed.num_rows)
-
-
-def _answer(asking: Asking, recipe: EngineRecipe, log_folder: str | None) -> tuple[int, EngineHandle, EngineLoad]:
-    """Answer ``asking`` on this executor's engine, started again if it dies -> (begin in µs, last engine, its load).
-
-    Raises ``EngineDiedError`` when engines die too often for the rows to be the reason.
-    """
-    started, load = None, EngineLoad()
-    while True:
-        with executor.leased(recipe, log_folder, alone=asking.suspects) as engine:
-            started = started or time.time_ns() // 1000
-            try:
-                load += asyncio.run(_drive(asking, recipe, engine))
-            except EngineDiedError:
-                executor.discard(engine)
-                if asking.hopeless:
-                    raise
-        if asking.finished:
-            return started, engine, load
-
-
-async def _drive(asking: Asking, recipe: EngineRecipe, engine: EngineHandle) -> EngineLoad:
-    client = executor.client(recipe, engine)
-    try:
-        async with executor.sampler(engine) as sampler:
-            await asking.run(client)
-        return sampler.load
-    finally:
-        await client.close()
 
 
 def _read_batches(url: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:

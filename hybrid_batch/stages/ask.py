@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isqrt
 from typing import Final
@@ -25,28 +25,44 @@ DEATHS_OF_A_ROW: Final = 2
 """Engine deaths with a row under way, the last of them with this row alone, after which it is given up."""
 
 ENGINE_DEATHS: Final = 3
-"""Engine deaths that a shard survives, and as many more for each row that was found to be the cause."""
+"""Engine deaths that a shard survives until it is known whether a row is why."""
 
 MOST_GIVEN_UP: Final = 8
 """Rows that a shard may give up: an engine that dies on more of them is broken itself."""
+
+MOST_DEATHS: Final = ENGINE_DEATHS * (1 + MOST_GIVEN_UP)
+"""Engine deaths after which a shard has no hope, whatever was answered between them."""
+
+PASSING: Final = frozenset({"server_error", "bad_response", "timeout"})
+"""Kinds of errors that another try may not meet."""
 
 
 class Asking:
     """The rows of one shard on their way to answers; it outlives the engines that answer them.
 
     ``names`` are the ids of the queries.  With ``share`` set, identical requests without chance in their sampling
-    (temperature 0) are asked once.  ``deaths`` counts the engines that died on the way.
+    (temperature 0) are asked once; where the answer is a failure that may pass, the next of them is asked.  ``refused``
+    are answers of rows that are not asked at all.  ``deaths`` counts the engines that died on the way.
     """
 
     def __init__(
-        self, requests: Sequence[ChatRequest], names: Sequence[str], window: int, *, share: bool = True
+        self,
+        requests: Sequence[ChatRequest],
+        names: Sequence[str],
+        window: int,
+        *,
+        share: bool = True,
+        refused: Mapping[int, ChatAnswer] | None = None,
     ) -> None:
         self._requests, self._names, self._window = requests, names, window
         self._first = first_of_equals(requests) if share else list(range(len(requests)))
         self._answers: list[ChatAnswer | None] = [None] * len(requests)
+        for row, answer in (refused or {}).items():
+            self._first[row], self._answers[row] = row, answer
         self._deaths_with: Counter[int] = Counter()
         self._under_way: set[int] = set()
         self._given_up = 0
+        self._unexplained = 0
         self.deaths = 0
 
     @property
@@ -62,14 +78,16 @@ class Asking:
     @property
     def hopeless(self) -> bool:
         """True when the engine dies too often for the rows to be the reason."""
-        causes = min(self._given_up, MOST_GIVEN_UP) if self._answered_any() else 0
-        return self.deaths > ENGINE_DEATHS * (1 + causes)
+        unexplained = self._unexplained if self._answered_any() else self.deaths
+        return unexplained > ENGINE_DEATHS or self._given_up > MOST_GIVEN_UP or self.deaths > MOST_DEATHS
 
     async def run(self, generator: Generator) -> None:
         """Ask for the suspects, if there are any, else for all that is missing.
 
         When the engine fails as a whole, ``EngineDiedError`` is raised; answers that had come are kept.
         """
+        if not self.suspects:
+            self._unexplained = 0
         try:
             if self.suspects:
                 await self._ask(self._after(2), 1, generator)
@@ -79,6 +97,8 @@ class Asking:
         except EngineDiedError as error:
             self._died(error)
             raise
+        finally:
+            self._ask_the_next_of_equals()
 
     def answers(self) -> list[ChatAnswer]:
         """One answer for each row, in order.  Raises ``ValueError`` if any is missing.
@@ -103,6 +123,16 @@ class Asking:
             latency_seconds=0.0,
             answered_by=self._names[first],
         )
+
+    def _ask_the_next_of_equals(self) -> None:
+        """Where the answer of several is a failure that may pass, the next of them stands for the rest."""
+        followers: dict[int, list[int]] = {}
+        for row, first in enumerate(self._first):
+            if row != first and (answer := self._answers[first]) is not None and answer.error_kind in PASSING:
+                followers.setdefault(first, []).append(row)
+        for rows in followers.values():
+            for row in rows:
+                self._first[row] = rows[0]
 
     def _missing(self) -> Iterator[int]:
         return (row for row, first in enumerate(self._first) if row == first and self._answers[row] is None)
@@ -132,11 +162,13 @@ class Asking:
 
     def _died(self, error: EngineDiedError) -> None:
         self.deaths += 1
+        self._unexplained += 1
         suspects = [row for row in self._under_way if self._answers[row] is None]
         self._under_way.clear()
         self._deaths_with.update(suspects)
         if len(suspects) == 1 and self._deaths_with[suspects[0]] >= DEATHS_OF_A_ROW:
             self._given_up += 1
+            self._unexplained = 0
             times = self._deaths_with[suspects[0]]
             told = f"{times} engines died while they answered this row, the last of them this row alone: {error}"
             self._answers[suspects[0]] = failed(ENGINE_KILLED, told)

@@ -11,16 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybrid_batch.core.errors import EndpointError
-from hybrid_batch.core.records import EngineLoad, Receipt, Usage, merge_counts
+from hybrid_batch.core.records import EngineLoad, EngineSpan, Receipt, Usage, merge_counts
 from hybrid_batch.engines.base import (
     INVALID_REQUEST,
     ChatAnswer,
     ChatRequest,
-    EngineHandle,
     Message,
     Sampling,
 )
+from hybrid_batch.engines.chat_wire import failed
 from hybrid_batch.engines.request_body import overrides_of, with_overrides
+from hybrid_batch.stages.ask import PASSING
+from hybrid_batch.stages.chat import IMAGE_PART
 from hybrid_batch.stages.guard import parse_messages
 from hybrid_batch.tables import ANSWER, RESULTS, SCORED, TIER, with_kept
 
@@ -51,7 +53,7 @@ def overrides(rows: pa.Table) -> list[Mapping[str, Any]]:
     return [{} if text is None else _overrides_of(text) for text in asked.to_pylist()]
 
 
-_overrides_of = lru_cache(maxsize=1024)(overrides_of)
+_overrides_of = lru_cache(maxsize=64)(overrides_of)
 
 
 def _seeded(sampling: Sampling, number: int) -> Sampling:
@@ -99,14 +101,38 @@ def refused_answers(shard: pa.Table) -> list[ChatAnswer]:
     return [ChatAnswer(error_kind=kind, error_message=text) for kind, text in zip(kinds, messages, strict=True)]
 
 
-def require_some_accepted(answers: Sequence[ChatAnswer], tier: str) -> None:
-    """Raises ``EndpointError`` if the engine refused every request of a shard of some size.
+def adapters_at_endpoint(requests: Sequence[ChatRequest]) -> dict[int, ChatAnswer]:
+    """The failures of rows that name an adapter: at an endpoint it would be another model, at another price."""
+    told = "adapter: is not allowed in a tier with an endpoint, which asks its own model alone"
+    return {row: failed(INVALID_REQUEST, told) for row, request in enumerate(requests) if request.adapter is not None}
 
-    Then the cause is not in the rows (no chat template, a parameter that it does not know), and a night of refusals
-    must not be committed as a finished one.
+
+def require_some_answered(shard: pa.Table, answers: Sequence[ChatAnswer], tier: str) -> None:
+    """Raises ``EndpointError`` if the cause of a shard's failures is not in its rows.
+
+    That is so where every one of some plain requests was refused (no chat template, a parameter that the engine does
+    not know): rows with wishes or images of their own may be at fault themselves, and often sit together.  And where
+    every one of some requests met a failure that passes: an outage must not be committed as a night's work.
     """
-    if len(answers) >= SYSTEMATIC_ROWS and all(answer.error_kind == INVALID_REQUEST for answer in answers):
-        raise EndpointError(f"tier {tier}: every request of a shard was refused: {answers[0].error_message}")
+    asked = [
+        (answer, plain) for answer, plain in zip(answers, _plain(shard), strict=True) if answer.answered_by is None
+    ]
+    plain = [answer.error_kind for answer, is_plain in asked if is_plain]
+    if len(plain) >= SYSTEMATIC_ROWS and set(plain) == {INVALID_REQUEST}:
+        raise EndpointError(f"tier {tier}: every request of a shard was refused: {_first_error(answers)}")
+    kinds = [answer.error_kind for answer, _ in asked]
+    if len(kinds) >= SYSTEMATIC_ROWS and set(kinds) <= PASSING:
+        raise EndpointError(f"tier {tier}: every request of a shard failed: {_first_error(answers)}")
+
+
+def _plain(shard: pa.Table) -> list[bool]:
+    """Whether a row asks for nothing of its own and has no image."""
+    rows = zip(shard["request"].to_pylist(), shard["messages"].to_pylist(), strict=True)
+    return [request is None and (messages is None or IMAGE_PART not in messages) for request, messages in rows]
+
+
+def _first_error(answers: Sequence[ChatAnswer]) -> str:
+    return next((answer.error_message for answer in answers if answer.error_message), "no message")
 
 
 def make_receipt(
@@ -114,13 +140,15 @@ def make_receipt(
     number: int,
     answers: Sequence[ChatAnswer],
     *,
-    started_us: int,
-    finished_us: int,
-    engine: EngineHandle | None,
+    spans: Sequence[EngineSpan],
     engine_deaths: int = 0,
     load: EngineLoad = NO_LOAD,
 ) -> Receipt:
-    """What a shard cost: token sums, errors and finish reasons by kind, and the time it kept its engine busy."""
+    """What a shard cost: token sums, errors and finish reasons by kind, and the times it kept engines busy.
+
+    ``spans`` are these times, at least one; that of a shard that no model saw names no engine.
+    """
+    *earlier, last = spans
     errors = merge_counts({answer.error_kind: 1} for answer in answers if answer.error_kind)
     usage = Usage(
         rows=len(answers),
@@ -134,10 +162,11 @@ def make_receipt(
         tier=tier,
         number=number,
         usage=usage,
-        engine_id=engine.engine_id if engine else "",
-        started_us=started_us,
-        finished_us=finished_us,
-        load_us=round(engine.load_seconds * 1e6) if engine else 0,
+        engine_id=last.engine_id,
+        started_us=last.started_us,
+        finished_us=last.finished_us,
+        load_us=last.load_us,
+        earlier=tuple(earlier),
         engine_deaths=engine_deaths,
         load=load,
         errors=errors,

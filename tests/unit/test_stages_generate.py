@@ -8,8 +8,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from hybrid_batch.core.records import Usage
-from hybrid_batch.engines.base import ChatAnswer, ChatRequest, EngineHandle, Sampling
+from hybrid_batch.core.records import EngineSpan, Usage
+from hybrid_batch.engines.base import ChatAnswer, ChatRequest, Sampling
 from hybrid_batch.stages import generate
 from hybrid_batch.tables import ANSWER, RESULTS, SCORED, with_kept
 
@@ -146,11 +146,11 @@ def test_a_receipt_counts_what_the_answers_say():
         ChatAnswer("c", "stop", 1, 1),
         ChatAnswer(error_kind="too_long", prompt_tokens=9),
     ]
-    engine = EngineHandle("e-1", "http://127.0.0.1:1", "m", load_seconds=2.5)
-    receipt = generate.make_receipt("small", 3, answers, started_us=5, finished_us=9, engine=engine)
+    spans = (EngineSpan("e-0", 1, 3, 7), EngineSpan("e-1", 5, 9, 2_500_000))
+    receipt = generate.make_receipt("small", 3, answers, spans=spans)
     assert receipt.usage == Usage(rows=4, failed_rows=1, prompt_tokens=40, completion_tokens=14)
     assert (receipt.errors, receipt.finish_reasons) == ({"too_long": 1}, {"stop": 2, "length": 1})
-    assert (receipt.engine_id, receipt.load_us) == ("e-1", 2_500_000)
+    assert (receipt.engine_id, receipt.load_us, receipt.spans) == ("e-1", 2_500_000, spans)
 
-    refused = generate.make_receipt("rejected", 0, [], started_us=0, finished_us=0, engine=None)
+    refused = generate.make_receipt("rejected", 0, [], spans=[EngineSpan("", 0, 0)])
     assert (refused.engine_id, refused.load_us, refused.usage) == ("", 0, Usage())
