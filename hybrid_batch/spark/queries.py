@@ -9,7 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from hybrid_batch.engines.base import INVALID_REQUEST
-from hybrid_batch.stages.chat import image_url, text_of_messages, with_image
+from hybrid_batch.stages.chat import image_url, text_of_messages, with_image, with_known_roles
 from hybrid_batch.stages.guard import INVALID_IMAGE, INVALID_MESSAGES, INVALID_TEXT
 from hybrid_batch.stages.overrides import request_text
 
@@ -60,7 +60,7 @@ def chat_row(value: Any) -> Row:
         return prompt_row(None)
     given = value if isinstance(value, str) else None
     try:
-        turns = json.loads(value) if isinstance(value, str) else _without_nulls(value)
+        turns = with_known_roles(json.loads(value) if isinstance(value, str) else _without_nulls(value))
         text, reason = text_of_messages(turns)
         written = _json(turns)
     except RecursionError:

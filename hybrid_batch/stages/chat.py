@@ -44,6 +44,17 @@ def text_of_messages(messages: Any) -> tuple[str | None, str | None]:
     return "\n".join(text for content in asked for text in _texts(content)), None
 
 
+def with_known_roles(messages: Any) -> Any:
+    """``messages`` with the role ``developer``, which only OpenAI's newer models know, as ``system``, its older name."""
+    if not isinstance(messages, list) or not any(_is_developer(turn) for turn in messages):
+        return messages
+    return [{**turn, "role": "system"} if _is_developer(turn) else turn for turn in messages]
+
+
+def _is_developer(turn: Any) -> bool:
+    return isinstance(turn, dict) and turn.get("role") == "developer"
+
+
 def with_image(messages: Sequence[Mapping[str, Any]], url: str) -> list[Mapping[str, Any]]:
     """Valid chat turns with the image at ``url`` at the end of the last user's turn."""
     last = max(number for number, turn in enumerate(messages) if turn["role"] == "user")

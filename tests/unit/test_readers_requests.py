@@ -104,6 +104,13 @@ def test_a_chat_of_images_alone_is_a_query_and_one_of_blanks_is_none(tmp_path):
     assert column(found, "error_kind") == [None, "empty_prompt", "empty_prompt", None, None, "empty_prompt"]
 
 
+def test_a_developers_turn_is_the_systems(tmp_path):
+    turns = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    row = read(spec_of(jsonl(tmp_path / "q.jsonl", {"id": "a", "chat": turns}), messages_column="chat"))[0]
+    assert (row["error_kind"], row["prompt"]) == (None, "Hi")
+    assert [turn["role"] for turn in json.loads(row["messages"])] == ["system", "user"]
+
+
 def test_parts_come_from_parquet_without_the_fields_of_other_parts(tmp_path):
     content = [{**text_part("what?"), "image_url": None}, {**image_part(WEB), "text": None}]
     table = pa.table({"id": ["a"], "chat": [[{"role": "user", "content": content}]]})
