@@ -19,7 +19,9 @@ from hybrid_batch.core.records import EngineLoad
 from hybrid_batch.engines.base import EngineHandle
 from hybrid_batch.engines.transport import CutOffError, Transport, UnreachableError
 
-EVERY_S: Final = 1.0
+EVERY_S: Final = 5.0
+"""A look costs the server some milliseconds, in which it serves nobody."""
+
 LOOK_TIMEOUT_S: Final = 2.0
 
 _LINE: Final = re.compile(r"vllm:([a-z_]+)(?:\{[^}]*\})? (\S+)")

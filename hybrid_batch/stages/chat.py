@@ -45,7 +45,7 @@ def text_of_messages(messages: Any) -> tuple[str | None, str | None]:
 
 
 def with_known_roles(messages: Any) -> Any:
-    """``messages`` with the role ``developer``, which only OpenAI's newer models know, as ``system``, its older name."""
+    """``messages`` with the role ``developer``, which few models know, under its older name ``system``."""
     if not isinstance(messages, list) or not any(_is_developer(turn) for turn in messages):
         return messages
     return [{**turn, "role": "system"} if _is_developer(turn) else turn for turn in messages]
