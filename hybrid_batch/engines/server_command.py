@@ -166,7 +166,7 @@ def _vllm_words(recipe: ServerRecipe) -> list[str]:
 def _cpu_flags(recipe: ServerRecipe) -> dict[str, str | int | float | bool]:
     flags: dict[str, str | int | float | bool] = {
         "enforce_eager": True,  # compiling takes minutes on a CPU
-        "max_num_batched_tokens": 4096,  # what vLLM takes where it is called for throughput; its server takes half
+        "max_num_batched_tokens": max(4096, recipe.max_num_seqs),  # as vLLM called for throughput; its server has half
     }
     if recipe.tensor_parallel == 1:
         flags["distributed_executor_backend"] = "uni"  # the model in the engine core's process: one import less
