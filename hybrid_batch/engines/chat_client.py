@@ -40,7 +40,8 @@ TOKENIZED = ("model", "messages", "tools", "chat_template", "chat_template_kwarg
 class ChatClient:
     """A :class:`~hybrid_batch.engines.base.Generator` over HTTP, for one event loop.
 
-    ``concurrency`` bounds the connections; ``request_timeout_s`` is the time that one try may take;
+    ``concurrency`` bounds the connections; ``request_timeout_s`` is the time that one try may take
+    (at a local engine ``LOOK_S`` more, while we look whether it lives);
     ``retry_budget_s`` is how long the endpoint may give no answer at all (429, 503, no connection) before it is
     given up: while any request succeeds, all go on waiting.  ``limiter`` says when requests may be sent; without one
     the limits of ``handle`` do.
