@@ -14,6 +14,7 @@ from dataclasses import replace
 from yarl import URL
 
 from hybrid_batch.core.errors import EndpointError, EngineDiedError
+from hybrid_batch.engines import tries as rules
 from hybrid_batch.engines.base import INVALID_REQUEST, ChatAnswer, ChatRequest, EngineHandle
 from hybrid_batch.engines.chat_wire import (
     BadBodyError,
@@ -28,19 +29,19 @@ from hybrid_batch.engines.chat_wire import (
 )
 from hybrid_batch.engines.limits import Limiter, estimated_tokens, limiter_of
 from hybrid_batch.engines.transport import CutOffError, Reply, Transport, UnreachableError
-from hybrid_batch.engines.tries import CUTS, SLOW_TRIES, Again, Backoff, Shorter, Wait
+from hybrid_batch.engines.tries import Again, Backoff, Doubt, Pulse, Shorter, Wait
 
 HEALTH_TIMEOUT_S = 5.0
 
-ROW_STATUS = frozenset({400, 413, 422})
-REFUSED_STATUS = frozenset({401, 403, 404})
-BUSY_STATUS = frozenset({429, 503})
+# What the length of a prompt depends on.
+TOKENIZED = ("model", "messages", "tools", "chat_template", "chat_template_kwargs", "mm_processor_kwargs")
 
 
 class ChatClient:
     """A :class:`~hybrid_batch.engines.base.Generator` over HTTP, for one event loop.
 
-    ``concurrency`` bounds the connections; ``request_timeout_s`` is the time that one try may take;
+    ``concurrency`` bounds the connections; ``request_timeout_s`` is the time that one try may take
+    (at a local engine ``LOOK_S`` more, while we look whether it lives);
     ``retry_budget_s`` is how long the endpoint may give no answer at all (429, 503, no connection) before it is
     given up: while any request succeeds, all go on waiting.  ``limiter`` says when requests may be sent; without one
     the limits of ``handle`` do.
@@ -58,7 +59,7 @@ class ChatClient:
         self.handle = handle
         self.request_timeout_s = request_timeout_s
         self.retry_budget_s = retry_budget_s
-        self.last_success = float("-inf")
+        self.pulse = Pulse(handle)
         self.limiter = limiter or limiter_of(handle)
         root = handle.base_url.removesuffix("/v1")
         self.chat_url = URL(f"{handle.base_url}/chat/completions")
@@ -73,12 +74,18 @@ class ChatClient:
         200                                  the answer; an unreadable one is asked again, then ``bad_response``
         400, 413, 422                        ``context_overflow`` if the prompt leaves no room, else ``invalid_request``
         404, the row names its adapter       ``invalid_request``
+        403, 404 after another's success     ``invalid_request``
         401, 403, 404                        raises ``EndpointError``
-        429, 503                             waits (``Retry-After`` or backoff), at last raises ``EndpointError``
+        408, 409, 425                        asked again, then ``server_error``
+        429                                  waits (``Retry-After`` or backoff), at last raises ``EndpointError``
+        503                                  the same; endpoint: ``server_error`` if nearly all others are answered
+        502, 504, 520 to 529, endpoint       waits as for 503; ``server_error`` if others have success meanwhile
         other 5xx                            asked again, then ``server_error``
-        no or lost connection, local server  raises ``EngineDiedError``
-        no or lost connection, endpoint      waits, at last raises ``EndpointError``
-        no answer in time, local server      raises ``EngineDiedError``
+        no connection, local server          raises ``EngineDiedError``
+        no connection, endpoint              waits, at last raises ``EndpointError``
+        lost connection, local server        asked again, then raises ``EngineDiedError``
+        lost connection, endpoint            as 502
+        no answer in time, local server      as below if it answers others or generates, else ``EngineDiedError``
         no answer in time, endpoint          asked again, then ``timeout``
         ===================================  ===============================================================
 
@@ -88,6 +95,7 @@ class ChatClient:
 
     async def close(self) -> None:
         """Close its connections; a second call does nothing."""
+        await self.pulse.close()
         await self.http.close()
 
 
@@ -102,6 +110,7 @@ class _Exchange:
         self._refused_since: float | None = None
         self._backoff = Backoff()
         self._cuts = 0
+        self._doubt = Doubt(client.pulse)
 
     async def run(self) -> ChatAnswer:
         tries = 0
@@ -116,7 +125,8 @@ class _Exchange:
                     return again.answer
                 await asyncio.sleep(self._backoff.next())
             except Wait as wait:
-                self._check_budget(wait.reason)
+                if (waited := self._waited_too_long()) is not None:
+                    return self._given_up(wait, waited)
                 await self._pause(wait)
 
     async def _try_once(self) -> ChatAnswer:
@@ -130,18 +140,28 @@ class _Exchange:
         used = 0
         began = time.monotonic()
         try:
-            answer = await self._judge(await self._post(body), began)
+            answer = await self._judge(await self._post(self._client.chat_url, body), began)
             used = answer.prompt_tokens + answer.completion_tokens
         finally:
             self._client.limiter.settle(reserved, used)
         return answer
 
-    async def _post(self, body: bytes) -> Reply:
-        client = self._client
+    async def _post(self, url: URL, body: bytes) -> Reply:
+        client, seconds = self._client, self._client.request_timeout_s
+        if not self._handle.is_local:
+            return await self._sent(url, body, seconds)
+        # The look happens while the request is under way: ended, it would be no sign of life any more.
+        timer = asyncio.get_running_loop().call_later(seconds, client.pulse.look)
         try:
-            return await client.http.post(client.chat_url, body, client.request_timeout_s)
+            return await self._sent(url, body, seconds + rules.LOOK_S)
+        finally:
+            timer.cancel()
+
+    async def _sent(self, url: URL, body: bytes, seconds: float) -> Reply:
+        try:
+            return await self._client.http.post(url, body, seconds)
         except TimeoutError:
-            raise self._hanging() from None
+            raise await self._hanging(seconds) from None
         except UnreachableError as error:
             raise self._unreachable(error) from None
         except CutOffError as error:
@@ -152,18 +172,19 @@ class _Exchange:
         if status == 200:
             return self._accepted(reply.body, time.monotonic() - began)
         text = error_text(reply.body)
-        if status in ROW_STATUS:
+        if status in rules.ROW_STATUS:
             return await self._row_refused(text)
         if status == 404 and self._request.adapter is not None:
             return failed(INVALID_REQUEST, text)  # the row's own choice of a model
-        if status in REFUSED_STATUS:
+        if status in (403, 404) and self._client.pulse.successes:
+            return failed(INVALID_REQUEST, f"status {status}: {text}")  # others were let in: it is the row's content
+        if status in rules.REFUSED_STATUS:
             raise EndpointError(self._about(f"refuses all requests with status {status}: {text}"))
         if status >= 500:
             await self._raise_if_dying(status, text)
-        if status in BUSY_STATUS:
-            asked = seconds_to_wait(reply.headers)
-            raise Wait(f"status {status}: {text}", asked, for_all=status == 429 or asked is not None)
-        if status >= 500:
+        if status in rules.BUSY_STATUS or (status in rules.GATEWAY_STATUS and not self._handle.is_local):
+            raise self._away(status, f"status {status}: {text}", seconds_to_wait(reply.headers))
+        if status >= 500 or status in rules.PASSING_STATUS:
             raise Again(failed("server_error", f"status {status}: {text}"))
         raise EndpointError(self._about(f"answers with status {status}, which is no chat completion: {text}"))
 
@@ -172,7 +193,7 @@ class _Exchange:
             answer = answer_of(body, self._request.sampling)
         except BadBodyError as error:
             raise Again(failed("bad_response", f"status 200 without a chat completion: {error}")) from None
-        self._client.last_success = time.monotonic()
+        self._client.pulse.beat()
         window = self._handle.max_model_len
         if answer.completion_tokens == 0 and window is not None and answer.prompt_tokens >= window:
             return failed("context_overflow", f"the prompt's {answer.prompt_tokens} tokens fill the window of {window}")
@@ -180,7 +201,7 @@ class _Exchange:
 
     async def _row_refused(self, text: str) -> ChatAnswer:
         """The row's failure, unless a smaller ``max_tokens`` helps: it is an upper bound, not a demand."""
-        self._client.last_success = time.monotonic()  # a refusal with a reason is a sign of life too
+        self._client.pulse.beat()  # a refusal with a reason is a sign of life too
         if self._request.sampling.max_tokens < 1 or not says_overflow(text):
             return failed(INVALID_REQUEST, text)
         room = None if self._shortened else await self._room(text)
@@ -202,25 +223,20 @@ class _Exchange:
         return None if prompt is None else window - prompt
 
     async def _count_prompt(self) -> int | None:
-        payload = {
-            "model": self._handle.model,
-            "messages": [dict(message) for message in self._request.messages],
-        }
-        client = self._client
+        payload = to_payload(self._request, self._handle.model)
+        body = json.dumps({name: payload[name] for name in TOKENIZED if name in payload}).encode()
+        reply = await self._post(self._client.tokenize_url, body)
         try:
-            reply = await client.http.post(client.tokenize_url, json.dumps(payload).encode(), client.request_timeout_s)
-        except TimeoutError:
-            raise self._hanging() from None
-        except (UnreachableError, CutOffError) as error:
-            raise self._cut_off(error) from None
-        return int(json.loads(reply.body)["count"]) if reply.status == 200 else None
+            return int(json.loads(reply.body)["count"]) if reply.status == 200 else None
+        except (ValueError, KeyError, TypeError):
+            return None
 
-    def _hanging(self) -> Exception:
-        seconds = f"{self._client.request_timeout_s:g} s"
-        if self._handle.is_local:
-            return EngineDiedError(self._about(f"hangs: no answer within {seconds}"))
-        message = f"no answer within request_timeout_s = {seconds}, {SLOW_TRIES} times"
-        return Again(failed("timeout", message), SLOW_TRIES)
+    async def _hanging(self, seconds: float) -> Exception:
+        pulse, limit = self._client.pulse, f"{self._client.request_timeout_s:g} s"
+        if self._handle.is_local and not (pulse.beat_within(seconds) or await pulse.generates()):
+            return EngineDiedError(self._about(f"hangs: no answer within {limit}"))
+        message = f"no answer within request_timeout_s = {limit}, {rules.SLOW_TRIES} times"
+        return Again(failed("timeout", message), rules.SLOW_TRIES)
 
     def _unreachable(self, error: Exception) -> Exception:
         reason = f"cannot be reached ({error})"
@@ -231,10 +247,15 @@ class _Exchange:
         reason = f"closed the connection ({error})"
         self._cuts += 1
         if not self._handle.is_local:
-            return Wait(reason)
-        if self._cuts < CUTS:
+            return self._doubt.judge(reason)
+        if self._cuts < rules.CUTS:
             return Again(failed("server_error", reason))
         return EngineDiedError(self._about(reason))
+
+    def _away(self, status: int, reason: str, asked: float | None) -> Exception:
+        if status == 429 or self._handle.is_local:
+            return Wait(reason, asked, for_all=status == 429 or asked is not None)
+        return self._doubt.judge(reason, asked, busy=status == 503)
 
     async def _raise_if_dying(self, status: int, text: str) -> None:
         """A vLLM whose engine process died still answers for a moment, with 500 for everybody's rows."""
@@ -249,13 +270,18 @@ class _Exchange:
         if health.status != 200:
             raise EngineDiedError(self._about(f"answers {status} ({text}) and says that it is not healthy"))
 
-    def _check_budget(self, reason: str) -> None:
+    def _waited_too_long(self) -> float | None:
+        """Seconds without any answer, if they are beyond the budget."""
         now = time.monotonic()
         self._refused_since = self._refused_since if self._refused_since is not None else now
-        since = max(self._refused_since, self._client.last_success)
-        if now - since > self._client.retry_budget_s:
-            message = self._about(f"gave no answer for {now - since:.0f} s (retry budget): {reason}")
-            raise EngineDiedError(message) if self._handle.is_local else EndpointError(message)
+        waited = now - max(self._refused_since, self._client.pulse.last_success)
+        return waited if waited > self._client.retry_budget_s else None
+
+    def _given_up(self, wait: Wait, waited: float) -> ChatAnswer:
+        if wait.doubtful and self._doubt.is_the_last():
+            return failed("server_error", wait.reason)
+        message = self._about(f"gave no answer for {waited:.0f} s (retry budget): {wait.reason}")
+        raise EngineDiedError(message) if self._handle.is_local else EndpointError(message)
 
     async def _pause(self, wait: Wait) -> None:
         """The time asked for, at most the budget, and a backoff; the limiter holds the other requests back as well."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -22,6 +22,9 @@ TOKENS_PER_IMAGE: Final = 1000
 """A guess, for the time until the answer tells."""
 
 LONGEST_SPREAD_S: Final = 1.0
+
+INSTANT_S: Final = 1e-9
+"""Less than this is no wait."""
 
 
 class Bucket:
@@ -53,10 +56,37 @@ class Bucket:
         self._seen = now
 
 
+class PausableClock:
+    """Seconds of the clock ``now`` that stand still during pauses.
+
+    What falls due during a pause so falls due that much later, and in the same order and distances.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._paused_until = now()
+        self._lost = 0.0
+
+    def now(self) -> float:
+        return self._now() - self._lost + self.paused_for()
+
+    def paused_for(self) -> float:
+        """Seconds until the pause ends, 0 without one."""
+        return max(0.0, self._paused_until - self._now())
+
+    def pause(self, seconds: float) -> None:
+        """Stand still for ``seconds``; a longer pause that is under way stays."""
+        further = max(0.0, seconds - self.paused_for())
+        if further > 0:
+            self._lost += further
+            self._paused_until = self._now() + seconds
+
+
 class Limiter:
     """What one client may send: two buckets, and a pause for all its requests when the endpoint asks for one.
 
-    It belongs to no event loop, so it can outlive a client.  ``minute_s`` is the time that the limits are for.
+    It belongs to no event loop, so it can outlive a client.  ``minute_s`` is the time that the limits are for;
+    ``clock`` and ``sleep`` count and pass seconds.
     """
 
     def __init__(
@@ -64,11 +94,15 @@ class Limiter:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         minute_s: float = MINUTE_S,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        now = time.monotonic()
+        # The buckets do not fill during a pause, or all that waits would leave at its end at once.
+        self._clock, self._sleep = PausableClock(clock), sleep
+        now = self._clock.now()
         self._requests = Bucket(requests_per_minute, now, minute_s) if requests_per_minute else None
         self._tokens = Bucket(tokens_per_minute, now, minute_s) if tokens_per_minute else None
-        self._paused_until = now
         self._spread = 0.0
 
     @property
@@ -77,13 +111,11 @@ class Limiter:
 
     async def admit(self, tokens: float) -> None:
         """Wait until a request that may cost ``tokens`` can be sent."""
-        now = time.monotonic()
-        wait = max(self._requests.reserve(1.0, now) if self._requests else 0.0, self._reserved(tokens, now))
+        now = self._clock.now()
+        due = now + max(self._requests.reserve(1.0, now) if self._requests else 0.0, self._reserved(tokens, now))
         try:
-            if wait > 0:
-                await asyncio.sleep(wait)
-            while (left := self._paused_until - time.monotonic()) > 0:
-                await asyncio.sleep(left + random.uniform(0.0, self._spread))  # noqa: S311 (not for secrets)
+            while (left := self._left(due)) > INSTANT_S:
+                await self._sleep(left)
         except asyncio.CancelledError:
             self.settle(tokens, 0.0)
             raise
@@ -91,12 +123,18 @@ class Limiter:
     def settle(self, reserved: float, used: float) -> None:
         """Correct an estimate by what the request really cost, 0 for one that was not answered."""
         if self._tokens is not None:
-            self._tokens.give_back(reserved - used, time.monotonic())
+            self._tokens.give_back(reserved - used, self._clock.now())
 
     def pause(self, seconds: float) -> None:
         """Send nothing for ``seconds``; a longer pause that is under way stays."""
-        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+        self._clock.pause(seconds)
         self._spread = min(LONGEST_SPREAD_S, seconds)
+
+    def _left(self, due: float) -> float:
+        """Seconds until ``due``.  Where no bucket spreads what a pause held back, chance does."""
+        paused = self._clock.paused_for()
+        spread = self._spread if paused > 0 and not (self._requests or self._tokens) else 0.0
+        return paused + max(0.0, due - self._clock.now()) + random.uniform(0.0, spread)  # noqa: S311 (not for secrets)
 
     def _reserved(self, tokens: float, now: float) -> float:
         return self._tokens.reserve(tokens, now) if self._tokens else 0.0

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import urlopen
@@ -73,6 +77,62 @@ def serve(home, logs, fake):
         return attach(fake(recipe, **flags), home, os.getpid(), logs)
 
     return start
+
+
+FINE = json.dumps(
+    {
+        "choices": [{"message": {"content": "fine"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1},
+    }
+).encode()
+
+Told = tuple[int, bytes] | None
+
+
+@contextmanager
+def served(answer: Callable[[str, str], Told]) -> Iterator[EngineHandle]:
+    """A server that answers as told for a path and a body: status and body, or None to close the connection."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self._tell(answer(self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
+
+        def do_GET(self) -> None:
+            self._tell(answer(self.path, ""))
+
+        def _tell(self, told: Told) -> None:
+            if told is None:
+                return
+            self.send_response(told[0])
+            self.send_header("Content-Length", str(len(told[1])))
+            self.end_headers()
+            self.wfile.write(told[1])
+
+        def log_message(self, *args: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield EngineHandle("x", f"http://127.0.0.1:{server.server_port}/v1", "m")
+        finally:
+            server.shutdown()
+
+
+def ask_among_others(engine: EngineHandle, request: ChatRequest) -> ChatAnswer:
+    """One request's answer, while others are answered all the time."""
+
+    async def run() -> ChatAnswer:
+        client = ChatClient(engine, concurrency=4, request_timeout_s=60.0)
+        asked = asyncio.create_task(client.answer(request))
+        try:
+            while not asked.done():
+                assert (await client.answer(chat("another"))).error_kind is None
+            return await asked
+        finally:
+            await client.close()
+
+    return asyncio.run(asyncio.wait_for(run(), 120.0))
 
 
 def test_an_answer_with_its_usage(serve):
@@ -214,6 +274,102 @@ def test_a_body_that_is_always_cut_is_a_dead_server_or_a_bad_endpoint(serve):
         ask(remote(engine), chat(), budget_s=0.5)
 
 
+@pytest.mark.parametrize("status", [502, 504, 522])
+@pytest.mark.parametrize("well_at_first", [0, 6])
+def test_an_outage_of_an_endpoint_fails_no_row(status, well_at_first):
+    count, began = 0, None
+    lock = threading.Lock()
+
+    def answer(path: str, body: str) -> Told:
+        nonlocal count, began
+        with lock:
+            count += 1
+            if count <= well_at_first:
+                return 200, FINE
+            began = began or time.monotonic()
+        return (200, FINE) if time.monotonic() > began + 2.0 else (status, b"bad gateway")
+
+    with served(answer) as engine:
+        answers = ask_all(remote(engine), [chat(f"q {number}") for number in range(12)])
+    assert [answer.error_kind for answer in answers] == [None] * 12
+    assert count > 12
+
+
+@pytest.mark.parametrize("told", [None, (502, b"bad gateway"), (503, b"busy")])
+def test_a_row_that_alone_brings_an_endpoint_down_fails_alone(told):
+    with served(lambda path, body: told if "poison" in body else (200, FINE)) as engine:
+        assert ask_among_others(remote(engine), chat("poison")).error_kind == "server_error"
+
+
+def test_a_row_that_fails_when_the_others_are_done_fails_alone_too():
+    with served(lambda path, body: None if "poison" in body else (200, FINE)) as engine:
+        poison, *others = ask_all(remote(engine), [chat("poison"), *(chat() for _ in range(3))], budget_s=0.5)
+        assert [answer.error_kind for answer in others] == [None] * 3
+        assert poison.error_kind == "server_error"
+        two = ask_all(remote(engine), [chat("poison"), chat("poison"), chat()], budget_s=0.5)
+        assert any(isinstance(outcome, EndpointError) for outcome in two)
+
+
+def test_an_endpoint_that_refuses_every_other_request_answers_all():
+    count = iter(range(100_000))
+
+    def answer(path: str, body: str) -> Told:
+        return (503, b"busy") if next(count) % 2 else (200, FINE)
+
+    with served(answer) as engine:
+        answers = ask_all(remote(engine), [chat(f"q {number}") for number in range(30)])
+    assert [answer.error_kind for answer in answers] == [None] * 30
+
+
+@pytest.mark.parametrize("status", [408, 409, 425])
+def test_a_passing_refusal_is_asked_again(status):
+    count = iter(range(100))
+    with served(lambda path, body: (200, FINE) if next(count) >= 2 else (status, b"later")) as engine:
+        assert ask(remote(engine), chat()).error_kind is None
+    with served(lambda path, body: (status, b"later")) as engine:
+        assert ask(remote(engine), chat()).error_kind == "server_error"
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_row_that_is_refused_after_others_were_let_in_fails_alone(status):
+    with served(lambda path, body: (status, b"not this") if "poison" in body else (200, FINE)) as engine:
+        with pytest.raises(EndpointError, match=f"status {status}"):
+            ask(remote(engine), chat("poison"))
+
+        async def run() -> list[ChatAnswer]:
+            client = ChatClient(remote(engine), concurrency=1, request_timeout_s=60.0)
+            answers = [await client.answer(chat(text)) for text in ("fine", "poison", "fine")]
+            await client.close()
+            return answers
+
+        assert [answer.error_kind for answer in asyncio.run(run())] == [None, "invalid_request", None]
+
+
+@pytest.mark.parametrize(("counted", "kind"), [(b'{"count": 9}', None), (b"{}", "context_overflow")])
+def test_the_prompt_is_counted_as_it_was_asked(counted, kind):
+    asked: list[tuple[str, dict[str, object]]] = []
+
+    def answer(path: str, body: str) -> Told:
+        asked.append((path, json.loads(body)))
+        if path == "/tokenize":
+            return 200, counted
+        full = asked[-1][1]["max_tokens"] > 7
+        return (400, b'{"error": {"message": "context length exceeded"}}') if full else (200, FINE)
+
+    tools = [{"type": "function", "function": {"name": "look_up"}}]
+    sampling = Sampling(max_tokens=64, tools=json.dumps(tools), chat_template_kwargs='{"enable_thinking": false}')
+    request = ChatRequest([{"role": "user", "content": "x"}], sampling, adapter="french")
+    with served(answer) as engine:
+        assert ask(replace(engine, max_model_len=16), request).error_kind == kind
+    [count] = [body for path, body in asked if path == "/tokenize"]
+    assert count == {
+        "model": "french",
+        "messages": [{"role": "user", "content": "x"}],
+        "tools": tools,
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+
+
 def test_a_row_that_kills_the_server(serve, until, home, left_of):
     engine = serve(die_on="poison")
     state = read_state(home)
@@ -240,6 +396,44 @@ def test_a_server_that_hangs(serve):
         ask(engine, chat("tar pit"), timeout_s=0.3)
     answer = ask(remote(engine), chat("tar pit"), timeout_s=0.3)
     assert answer.error_kind == "timeout"
+
+
+def test_a_queue_longer_than_the_time_of_a_request_is_no_hanging_engine(serve):
+    engine = serve({"max_num_seqs": 1}, tokens_per_second=60.0)
+    outcomes = ask_all(engine, [chat(f"q {number}", max_tokens=24) for number in range(24)], timeout_s=1.0)
+    assert not [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    kinds = {answer.error_kind for answer in outcomes}
+    assert None in kinds <= {None, "timeout"}
+
+
+@pytest.mark.parametrize(("slow", "kind"), [(1, None), (100, "timeout")])
+def test_a_long_answer_of_an_engine_that_generates_is_no_hanging_engine(slow, kind):
+    tokens, chats, over = iter(range(10_000)), iter(range(100)), threading.Event()
+
+    def answer(path: str, body: str) -> Told:
+        if path == "/metrics":
+            return 200, f'vllm:generation_tokens_total{{engine="0"}} {next(tokens)}'.encode()
+        if next(chats) < slow:
+            over.wait()
+        return 200, FINE
+
+    with served(answer) as engine:
+        assert ask(engine, chat(), timeout_s=0.3).error_kind == kind
+        over.set()
+
+
+def test_an_answer_that_comes_during_the_look_is_taken():
+    looked = threading.Event()
+
+    def answer(path: str, body: str) -> Told:
+        if path == "/metrics":
+            looked.set()
+        else:
+            looked.wait()
+        return 200, FINE
+
+    with served(answer) as engine:
+        assert ask(engine, chat(), timeout_s=0.3).error_kind is None
 
 
 def test_an_endpoint_that_cannot_be_reached():
@@ -272,22 +466,8 @@ def test_a_proxy_does_not_come_between_us_and_a_local_server(serve):
     ],
 )
 def test_bodies_that_are_no_completion(body):
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        engine = EngineHandle("x", f"http://127.0.0.1:{server.server_port}/v1", "m", is_local=False)
-        answer = ask(engine, chat())
-        server.shutdown()
+    with served(lambda path, asked: (200, body)) as engine:
+        answer = ask(remote(engine), chat())
     assert answer.error_kind == "bad_response"
 
 

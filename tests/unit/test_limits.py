@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import time
 from dataclasses import replace
 
@@ -78,6 +79,74 @@ def test_a_pause_holds_back_everybody():
         return await asyncio.gather(*(one() for _ in range(5)))
 
     assert min(asyncio.run(run())) >= 0.19
+
+
+class OwnClock:
+    """Seconds that pass only when the test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    def now(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        woken = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.seconds + seconds, id(woken), woken))
+        await woken
+
+    async def run_to(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+        while self._sleepers and self._sleepers[0][0] <= seconds:
+            self.seconds, _, woken = heapq.heappop(self._sleepers)
+            woken.set_result(None)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        self.seconds = seconds
+
+
+def departures(number: int, pauses: list[tuple[float, float]], **limits: float) -> list[float]:
+    """When ``number`` requests of 10 tokens that all ask at time 0 leave; a pause is its begin and its length."""
+
+    async def run() -> list[float]:
+        clock = OwnClock()
+        limiter = Limiter(**limits, clock=clock.now, sleep=clock.sleep)
+        left: list[float] = []
+
+        async def one() -> None:
+            await limiter.admit(10)
+            left.append(clock.seconds)
+
+        waiting = [asyncio.create_task(one()) for _ in range(number)]
+        for begin, length in pauses:
+            await clock.run_to(begin)
+            limiter.pause(length)
+        await clock.run_to(100_000.0)
+        await asyncio.gather(*waiting)
+        return left
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("limits", [{"requests_per_minute": 60}, {"tokens_per_minute": 600}])
+@pytest.mark.parametrize(
+    ("pauses", "paused"),
+    [
+        ([(5.5, 60.0)], 60.0),
+        ([(5.5, 60.0), (30.5, 60.0), (31.0, 1.0)], 85.0),
+        ([(2.5, 9.0), (20.5, 90.0)], 99.0),
+    ],
+)
+def test_what_a_pause_held_back_leaves_at_the_rate_of_the_limit(limits, pauses, paused):
+    left = departures(200, pauses, **limits)
+    assert left == sorted(left)
+    for begin, length in pauses:
+        assert not any(begin < moment < begin + length for moment in left)
+    for first in left:
+        assert sum(first <= moment < first + 60.0 - 1e-6 for moment in left) <= 60
+    undisturbed = departures(200, [], **limits)
+    assert left[-1] == pytest.approx(undisturbed[-1] + paused)
 
 
 def test_tasks_of_one_process_share_a_limiter_and_get_their_share():
