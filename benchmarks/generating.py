@@ -166,6 +166,10 @@ def _told(case: Case, turns: Mapping[str, list[Turn]], started: Mapping[str, flo
         start = statistics.median(turn.start_seconds for turn in values) or started.get(name, 0.0)
         speed = f"{count / median:>8.2f}{values[-1].tokens / median:>10.0f}{median:>9.1f}"
         print(f"{name:<24}{speed}{f'{min(seconds):.1f} to {max(seconds):.1f}':>16}{start:>10.1f}")
+        if any(turn.errors for turn in values):
+            raise SystemExit(
+                f"{case.name}: {name} left rows unanswered, so its speed is none: {dict(values[-1].errors)}"
+            )
         figures[name] = {
             "seconds": seconds, "start_seconds": start, "tokens": values[-1].tokens,
             "errors": dict(values[-1].errors), "differ": _differing(values[-1], turns[RAW][-1]),

@@ -88,7 +88,9 @@ def with_prefixes(texts: Texts, count: int, prefixes: int) -> list[Row]:
     documents = list(islice(_documents(texts), prefixes))
     if len(documents) < prefixes:
         raise ValueError(f"the texts make {len(documents)} documents, {prefixes} are needed: lower --kv-blocks")
-    questions = islice(texts.at_most(MOST_QUESTION_TOKENS), count)
+    questions = list(islice(texts.at_most(MOST_QUESTION_TOKENS), count))
+    if len(questions) < count:
+        raise ValueError(f"there are {len(questions)} questions, {count} are needed: lower --prefix-prompts")
     prompts = [f"{documents[place % prefixes]}\n\n{question}" for place, question in enumerate(questions)]
     random.shuffle(prompts)
     return _rows(prompts, random)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,7 @@ from hybrid_batch.core.errors import EndpointError
 from hybrid_batch.engines.base import INVALID_REQUEST, ChatRequest, EndpointRecipe, Sampling
 from hybrid_batch.engines.chat_client import ChatClient
 from hybrid_batch.engines.endpoint import open_endpoint
+from hybrid_batch.engines.pool import for_each
 from hybrid_batch.quality.base import Answers, Case, Qualities
 from hybrid_batch.quality.verdicts import (
     AGAIN,
@@ -102,30 +103,14 @@ class JudgeScorer:
         """One verdict for each request, None where there is none.  The first ``EngineError`` ends all."""
         verdicts: list[Verdict | None] = [None] * len(requests)
         refusals: list[str] = []
-        places = iter(range(len(requests)))
-        workers = [
-            asyncio.create_task(self._work(places, requests, verdicts, refusals))
-            for _ in range(min(self._recipe.concurrency, len(requests)))
-        ]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+
+        async def ask(place: int) -> None:
+            verdicts[place] = await self._ask(requests[place], refusals)
+
+        await for_each(range(len(requests)), ask, min(self._recipe.concurrency, len(requests)))
         if len(refusals) >= SYSTEMATIC and len(refusals) == len(requests):
             raise EndpointError(f"the judge {self._recipe.base_url} refused every request: {refusals[0]}")
         return verdicts
-
-    async def _work(
-        self,
-        places: Iterator[int],
-        requests: Sequence[ChatRequest],
-        verdicts: list[Verdict | None],
-        refusals: list[str],
-    ) -> None:
-        for place in places:
-            verdicts[place] = await self._ask(requests[place], refusals)
 
     async def _ask(self, request: ChatRequest, refusals: list[str]) -> Verdict | None:
         """One verdict; a request that the endpoint cannot answer is not asked again, its client has done so."""

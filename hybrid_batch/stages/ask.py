@@ -7,7 +7,6 @@ alone when an engine dies for the second time on it is given up, and the others 
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import Final
 from hybrid_batch.core.errors import EngineDiedError
 from hybrid_batch.engines.base import ChatAnswer, ChatRequest, Generator, request_key
 from hybrid_batch.engines.chat_wire import failed
+from hybrid_batch.engines.pool import for_each
 
 ENGINE_KILLED: Final = "engine_killed"
 """``error_kind`` of a row on which engines died."""
@@ -86,13 +86,12 @@ class Asking:
 
         When the engine fails as a whole, ``EngineDiedError`` is raised; answers that had come are kept.
         """
-        if not self.suspects:
-            self._unexplained = 0
         try:
             if self.suspects:
                 await self._ask(self._after(2), 1, generator)
                 await self._ask(self._after(1), isqrt(self._window), generator)
             else:
+                self._unexplained = 0
                 await self._ask(list(self._missing()), self._window, generator)
         except EngineDiedError as error:
             self._died(error)
@@ -145,20 +144,12 @@ class Asking:
         return any(answer is not None and answer.error_kind != ENGINE_KILLED for answer in self._answers)
 
     async def _ask(self, rows: Iterable[int], window: int, generator: Generator) -> None:
-        queue = iter(rows)
-        workers = [asyncio.create_task(self._worker(queue, generator)) for _ in range(max(1, window))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-
-    async def _worker(self, queue: Iterator[int], generator: Generator) -> None:
-        for row in queue:
+        async def ask(row: int) -> None:
             self._under_way.add(row)
             self._answers[row] = await generator.answer(self._requests[row])
             self._under_way.discard(row)
+
+        await for_each(rows, ask, window)
 
     def _died(self, error: EngineDiedError) -> None:
         self.deaths += 1

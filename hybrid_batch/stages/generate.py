@@ -77,7 +77,7 @@ def results_table(shard: pa.Table, answers: Sequence[ChatAnswer], tier: str, mod
         "query_id": shard["query_id"],
         "score": shard["score"],
         "tier": pa.repeat(tier, shard.num_rows).cast(TIER),
-        "model": pa.array([own.get("adapter", model) for own in overrides(shard)], pa.string()),
+        "model": pa.array([_asked_model(request, model) for request in shard["request"].to_pylist()], pa.string()),
     }
     drawn = {
         field.name: pa.array([_value(answer, field) for answer in answers], field.type)
@@ -88,6 +88,13 @@ def results_table(shard: pa.Table, answers: Sequence[ChatAnswer], tier: str, mod
     columns = own | drawn | {field.name: shard[field.name] for field in kept}
     schema = with_kept(RESULTS, kept)
     return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _asked_model(request: str | None, model: str | None) -> str | None:
+    if model is None or request is None or '"adapter"' not in request:
+        return model
+    name: str = _overrides_of(request).get("adapter", model)
+    return name
 
 
 def _value(answer: ChatAnswer, field: pa.Field) -> Any:
