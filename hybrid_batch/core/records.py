@@ -52,9 +52,9 @@ class EngineLoad:
     """What an engine said of itself while a shard was under way: a monoid under ``+`` with ``EngineLoad()`` as zero.
 
     ``running`` and ``waiting`` count requests and ``kv_cache`` is the used share of the KV cache, in [0, 1], each as
-    mean and maximum over ``samples`` looks.  The counters are what the engine did in that time for all its callers, so
-    shards that share an engine both count it; their quotients hold all the same.  ``prefix_queries`` and
-    ``prefix_hits`` are prompt tokens that were looked up in the prefix cache and found there.
+    mean and maximum over ``samples`` looks while requests were under way.  The counters are what the engine did in that
+    time for all its callers, so shards that share an engine both count it; their quotients hold all the same.
+    ``prefix_queries`` and ``prefix_hits`` are prompt tokens that were looked up in the prefix cache and found there.
     """
 
     samples: int = 0

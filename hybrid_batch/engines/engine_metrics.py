@@ -22,6 +22,7 @@ from hybrid_batch.engines.transport import CutOffError, Transport, UnreachableEr
 EVERY_S: Final = 5.0
 """A look costs the server some milliseconds, in which it serves nobody."""
 
+SOON_S: Final = 1.0
 LOOK_TIMEOUT_S: Final = 2.0
 
 _LINE: Final = re.compile(r"vllm:([a-z_]+)(?:\{[^}]*\})? (\S+)")
@@ -67,22 +68,25 @@ def parse_metrics(text: str) -> EngineMetrics:
 
 
 def load_of(looks: Sequence[EngineMetrics]) -> EngineLoad:
-    """The load between the first look and the last, in this order."""
+    """The load between the first look and the last, in this order.
+
+    The gauges are those of the looks between: at both ends nothing is under way yet, or nothing any more.
+    """
     if not looks:
         return EngineLoad()
-    first, last = looks[0], looks[-1]
+    first, *between, last = (*looks, looks[-1]) if len(looks) == 1 else looks
 
     def grown(name: str) -> int:
         return round(max(0.0, getattr(last, name) - getattr(first, name)))
 
     return EngineLoad(
-        samples=len(looks),
-        running_mean=_mean(look.running for look in looks),
-        running_max=max(look.running for look in looks),
-        waiting_mean=_mean(look.waiting for look in looks),
-        waiting_max=max(look.waiting for look in looks),
-        kv_cache_mean=_mean(look.kv_cache for look in looks),
-        kv_cache_max=max(look.kv_cache for look in looks),
+        samples=len(between),
+        running_mean=_mean(look.running for look in between),
+        running_max=max((look.running for look in between), default=0.0),
+        waiting_mean=_mean(look.waiting for look in between),
+        waiting_max=max((look.waiting for look in between), default=0.0),
+        kv_cache_mean=_mean(look.kv_cache for look in between),
+        kv_cache_max=max((look.kv_cache for look in between), default=0.0),
         prefix_queries=grown("prefix_queries"),
         prefix_hits=grown("prefix_hits"),
         preemptions=grown("preemptions"),
@@ -126,9 +130,11 @@ class Sampler:
             await self._http.close()
 
     async def _watch(self) -> None:
+        await self._look()
+        await asyncio.sleep(min(SOON_S, self._every_s))  # a short shard is seen at work too
         while True:
-            await asyncio.sleep(self._every_s)
             await self._look()
+            await asyncio.sleep(self._every_s)
 
     async def _look(self) -> None:
         with contextlib.suppress(TimeoutError, UnreachableError, CutOffError, ValueError):
@@ -139,4 +145,4 @@ class Sampler:
 
 def _mean(values: Iterable[float]) -> float:
     listed = list(values)
-    return sum(listed) / len(listed)
+    return sum(listed) / len(listed) if listed else 0.0

@@ -66,11 +66,10 @@ class StageView:
 
     def engines(self) -> list[str]:
         """What the tier's engines were busy with on average, per engine and shard, as they say themselves."""
-        load = self.latest.load
-        if not load.samples:
-            return []
-        facts = [f"{load.running_mean:,.0f} running, {load.waiting_mean:,.0f} waiting"]
-        facts.append(f"KV cache {words.percent(load.kv_cache_mean)}")
+        load, facts = self.latest.load, []
+        if load.samples:
+            facts.append(f"{load.running_mean:,.0f} running, {load.waiting_mean:,.0f} waiting")
+            facts.append(f"KV cache {words.percent(load.kv_cache_mean)}")
         if load.prefix_hit_rate:
             facts.append(f"prefix hits {words.percent(load.prefix_hit_rate)}")
         if load.preemptions:

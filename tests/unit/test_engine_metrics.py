@@ -40,12 +40,19 @@ def test_gauges_are_averaged_and_counters_subtracted():
     looks = [
         EngineMetrics(0, 0, 0.0, 100, 50, 1, 1000, 10),
         EngineMetrics(8, 3, 0.5, 200, 80, 1, 2000, 20),
+        EngineMetrics(4, 0, 0.25, 300, 90, 1, 3000, 30),
         EngineMetrics(1, 0, 0.1, 500, 350, 3, 5000, 90),
     ]
     load = load_of(looks)
-    assert load == EngineLoad(3, 3.0, 8, 1.0, 3, pytest.approx(0.2), 0.5, 400, 300, 2, 4000, 80)
+    assert load == EngineLoad(2, 6.0, 8, 1.5, 3, 0.375, 0.5, 400, 300, 2, 4000, 80)
     assert load.prefix_hit_rate == 0.75
     assert EngineLoad(**load.to_dict()) == load
+
+
+def test_the_ends_alone_tell_what_was_done_and_nothing_of_how_busy_it_was():
+    looks = [EngineMetrics(0, 0, 0.0, 100, 50, 1, 1000, 10), EngineMetrics(1, 2, 0.5, 300, 150, 1, 1500, 30)]
+    assert load_of(looks) == EngineLoad(prefix_queries=200, prefix_hits=100, prompt_tokens=500, generation_tokens=20)
+    assert load_of(looks[:1]) == EngineLoad()
 
 
 def test_no_look_is_no_load():
