@@ -130,7 +130,6 @@ class Sampler:
             await self._http.close()
 
     async def _watch(self) -> None:
-        await self._look()
         await asyncio.sleep(min(SOON_S, self._every_s))  # a short shard is seen at work too
         while True:
             await self._look()
