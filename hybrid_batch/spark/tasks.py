@@ -31,6 +31,7 @@ from hybrid_batch.spark.batches import BATCH_ROWS
 from hybrid_batch.spark.readers import read_ids, read_split
 from hybrid_batch.stages import blocks, generate, route
 from hybrid_batch.stages.ask import Asking
+from hybrid_batch.stages.order import longest_first
 from hybrid_batch.stages.score import score_batches
 from hybrid_batch.storage import open_store, reading
 from hybrid_batch.tables import (
@@ -238,7 +239,9 @@ class GenerateTask:
         requests = generate.requests_of(rows, self.sampling, self.system_prompt)
         window, names = executor.window(recipe), rows["query_id"].to_pylist()
         refused = generate.adapters_at_endpoint(requests) if isinstance(recipe, EndpointRecipe) else {}
-        return Asking(requests, names, window, share=self.share_answers, refused=refused)
+        bounds = [request.sampling.max_tokens for request in requests]
+        order = longest_first(route.request_text(rows).to_pylist(), bounds)
+        return Asking(requests, names, window, share=self.share_answers, refused=refused, order=order)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ class Asking:
 
     ``names`` are the ids of the queries.  With ``share`` set, identical requests without chance in their sampling
     (temperature 0) are asked once; where the answer is a failure that may pass, the next of them is asked.  ``refused``
-    are answers of rows that are not asked at all.  ``deaths`` counts the engines that died on the way.
+    are answers of rows that are not asked at all.  ``order`` holds the place of every row, those to be asked first in
+    front.  ``deaths`` counts the engines that died on the way.
     """
 
     def __init__(
@@ -53,9 +54,11 @@ class Asking:
         *,
         share: bool = True,
         refused: Mapping[int, ChatAnswer] | None = None,
+        order: Sequence[int] | None = None,
     ) -> None:
         self._requests, self._names, self._window = requests, names, window
         self._first = first_of_equals(requests) if share else list(range(len(requests)))
+        self._order = range(len(requests)) if order is None else order
         self._answers: list[ChatAnswer | None] = [None] * len(requests)
         for row, answer in (refused or {}).items():
             self._first[row], self._answers[row] = row, answer
@@ -134,7 +137,7 @@ class Asking:
                 self._first[row] = rows[0]
 
     def _missing(self) -> Iterator[int]:
-        return (row for row, first in enumerate(self._first) if row == first and self._answers[row] is None)
+        return (row for row in self._order if self._first[row] == row and self._answers[row] is None)
 
     def _after(self, deaths: int) -> list[int]:
         """Rows that were under way at one death, or at two and more."""

@@ -234,3 +234,10 @@ def test_refused_rows_are_not_asked():
     run(asked, engine)
     assert engine.asked == ["text b"]
     assert [answer.error_kind for answer in asked.answers()] == ["invalid_request", "invalid_request", None]
+
+
+def test_rows_are_asked_in_the_order_that_is_given_and_answered_in_their_own():
+    asked, engine = asking(range(4), 1, order=[2, 0, 3, 1]), Echo()
+    run(asked, engine)
+    assert engine.asked == ["text 2", "text 0", "text 3", "text 1"]
+    assert [answer.text for answer in asked.answers()] == ["text 0", "text 1", "text 2", "text 3"]
