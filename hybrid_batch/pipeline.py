@@ -47,6 +47,7 @@ def run(config: JobConfig, observer: Observer) -> RunOutcome:
     plan = draft_plan(config, source)
     ledger = Ledger(RunLayout.of(normalise(config.run.output), plan.run_id))
     if (manifest := ledger.manifest()) is not None:
+        ledger.mark_success()
         return accounting.finished_outcome(ledger, manifest)
     job = _begin(config, source, plan, ledger, observer)
     with session(job) as spark:

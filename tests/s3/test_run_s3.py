@@ -52,7 +52,9 @@ def test_a_run_whose_input_router_and_output_are_on_s3(s3_folder: str, tmp_path:
     assert first.returncode == 0, first.stderr
     listed = open_store(s3_folder).list(f"{s3_folder}/out")
     results = pa.concat_tables(
-        from_parquet(open_store(item.url).read(item.url)) for item in listed if "/results/" in item.url
+        from_parquet(open_store(item.url).read(item.url))
+        for item in listed
+        if "/results/" in item.url and item.url.endswith(".parquet")
     )
     assert sorted(results["query_id"].to_pylist()) == sorted(row["query_id"] for row in questions(ROWS))
     assert pc.sum(pc.is_valid(results["error_kind"])).as_py() == 2
