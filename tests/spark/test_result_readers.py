@@ -36,7 +36,15 @@ def by_pandas(folder: Path, _: Any) -> Rows:
 
 
 def by_dataset(folder: Path, _: Any) -> Rows:
-    table = ds.dataset(str(folder), partitioning="hive").to_table(["query_id", "tier"])
+    return _seen(ds.dataset(str(folder)))
+
+
+def by_partitioned_dataset(folder: Path, _: Any) -> Rows:
+    return _seen(ds.dataset(str(folder), partitioning=ds.HivePartitioning.discover(infer_dictionary=True)))
+
+
+def _seen(dataset: ds.Dataset) -> Rows:
+    table = dataset.to_table(["query_id", "tier"])
     return Counter(zip(table["query_id"].to_pylist(), table["tier"].to_pylist(), strict=True))
 
 
@@ -45,6 +53,7 @@ READERS: dict[str, Callable[[Path, Any], Rows]] = {
     "duckdb": by_duckdb,
     "pandas": by_pandas,
     "pyarrow": by_dataset,
+    "pyarrow with partitions": by_partitioned_dataset,
 }
 
 
