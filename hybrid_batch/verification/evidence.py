@@ -24,7 +24,7 @@ from hybrid_batch.storage import Store, open_store, reading
 from hybrid_batch.verification.ids import Hashed, row_hashes
 
 READERS: Final = 8
-_AHEAD: Final = 4 * READERS
+_AHEAD: Final = 2 * READERS
 
 DAMAGE: Final = (pa.ArrowException, InputError, ValueError, KeyError, TypeError)
 """What reading the content of a damaged object raises."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import xxhash
 
 from hybrid_batch import accounting, pipeline
@@ -174,6 +176,16 @@ def answer_of(row: dict[str, Any], place: int) -> ChatAnswer:
         return ChatAnswer("shared", "stop", answered_by="another")
     reason = "length" if place % 3 == 0 else "stop"
     return ChatAnswer(f"answer to {row['query_id']}", reason, 10 + place, 5 + place, 0.5, cached_prompt_tokens=place)
+
+
+def flipped(data: bytes, column: str) -> bytes:
+    """A Parquet object with one bit changed in what its last page of ``column`` holds."""
+    group = pq.read_metadata(io.BytesIO(data)).row_group(0)
+    chunk = next(group.column(n) for n in range(group.num_columns) if group.column(n).path_in_schema == column)
+    begin = chunk.data_page_offset if chunk.dictionary_page_offset is None else chunk.dictionary_page_offset
+    broken = bytearray(data)
+    broken[begin + chunk.total_compressed_size - 1] ^= 1
+    return bytes(broken)
 
 
 def manifest_of(layout: RunLayout) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from hybrid_batch.parquet import from_parquet, to_parquet
 from hybrid_batch.verification import verify
 from hybrid_batch.verification.ids import Digest, Held, differences, digest_of, doubled_hashes, row_hashes
 from tests.support.jobs import Recorder
-from tests.support.local_runs import LocalRun, a_finished_run, manifest_of
+from tests.support.local_runs import LocalRun, a_finished_run, flipped, manifest_of
 
 ROWS = 60
 SMALL_0 = ShardId("small", 0)
@@ -246,11 +246,8 @@ def test_what_is_broken_is_found_and_named(layout, what):
 
 def test_one_flipped_byte_of_an_answer_is_found(layout):
     path = Path(layout.results(SMALL_0))
-    data = bytearray(path.read_bytes())
-    with_text = len(data) // 3
-    data[with_text] ^= 1
-    path.write_bytes(bytes(data))
-    assert wrong(prove(layout)).keys() == {"results"}
+    path.write_bytes(flipped(path.read_bytes(), "text"))
+    assert "shard-000000.parquet: cannot be read: " in wrong(prove(layout))["results"][0]
 
 
 def test_ids_that_are_lost_or_doubled_are_named_with_their_places(layout):
