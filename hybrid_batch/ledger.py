@@ -158,7 +158,9 @@ class Ledger:
 
     def mark_success(self) -> None:
         """Write ``_SUCCESS`` where it is missing; the run has a manifest."""
-        self._store.put_if_absent(self.layout.success, b"")
+        # Looked for first: who may only read can still be told that a run is finished.
+        if self._store.stat(self.layout.success) is None:
+            self._store.put_if_absent(self.layout.success, b"")
 
     def put_report(self, url: str, data: bytes) -> None:
         """Write or replace a report: derived from committed objects, so the last writer may win."""

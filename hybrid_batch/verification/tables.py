@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from hybrid_batch.core.proof import Notebook
+from hybrid_batch.core.proof import SHOWN, Notebook
 from hybrid_batch.core.records import Receipt, ShardId
 from hybrid_batch.verification.evidence import Evidence, in_order
 from hybrid_batch.verification.ids import Digest, Held, Read, differences, digest_of, doubled_hashes, named
@@ -117,7 +117,8 @@ def _tell_differences(evidence: Evidence, tiers: Sequence[str], notebook: Notebo
         texts = [
             f"id {name!r} is {where}: {', '.join(places)}" for name, places in _named(evidence, hashes, urls, pool)
         ]
-        notebook.write(ROUTED, texts, len(hashes))
+        # Not all of one kind, so that both are shown.
+        notebook.write(ROUTED, texts[: SHOWN // 2 + 1], len(hashes))
 
 
 def compare_counts(evidence: Evidence, scored: Scored, shards: Shards, notebook: Notebook) -> None:
