@@ -38,8 +38,10 @@ def status(
 def verify(run_url: Run) -> None:
     """Read everything of a run again and prove it: no row lost or doubled, checksums, tokens, receipts, costs.
 
-    Of an unfinished run, what is committed is verified.  Nothing is written.  Exit code 0: proved.  5: something is
-    wrong, and the first ids or objects are named.  3: the store failed.
+    Of an unfinished run, what is committed is verified.  Nothing is written.
+
+    Exit code 0: proved.  3: the store failed.  5: something is wrong; the
+    first ids or objects are named.
     """
     with errors_told():
         from hybrid_batch.reports.progress import watching
@@ -71,8 +73,11 @@ def clean(
 ) -> None:
     """Say what leftovers lie in a run or an output, and with --yes remove them.
 
-    Leftovers are unfinished writes and write probes of killed processes, once they are an hour old.  Results, receipts,
-    manifests, dead letters, reports and everything of an unfinished run are never touched.
+    Leftovers are unfinished writes and write probes of killed processes,
+    once they are an hour old.
+
+    Results, receipts, manifests, dead letters, reports and everything of
+    an unfinished run are never touched.
     """
     with errors_told():
         from hybrid_batch.cleaning import find_leftovers, remove
