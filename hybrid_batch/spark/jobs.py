@@ -154,7 +154,7 @@ def count_scores(
 def place_shards(
     spark: SparkSession, layout: RunLayout, parts: Sequence[int], decision: RoutingDecision, shard_rows: int
 ) -> ShardRanges:
-    """Cut each tier's rows, in key order, into shards of about ``shard_rows`` rows."""
+    """Cut each tier's rows, in key order, into shards of about ``shard_rows`` rows, fewer where requests are large."""
     rows = dict(zip(TIERS, (decision.small, decision.large, decision.rejected), strict=True))
     total = sum(rows.values())
     shards = sum(-(-count // shard_rows) for count in rows.values())
@@ -162,13 +162,13 @@ def place_shards(
     rate = 1.0 if total <= FULL_SAMPLE_ROWS else min(1.0, wanted / total)
     task = tasks.SampleKeysTask(layout, parts, decision.thresholds, rate)
     sample = collect(run_units(spark, task, range(len(parts)), KEY_SAMPLE))
-    keys = {tier: sample.filter(pc.equal(sample["tier"], tier))["key"] for tier in TIERS}
-    return ShardRanges({tier: _ranges(keys[tier], rows[tier], shard_rows) for tier in TIERS})
+    own = {tier: sample.filter(pc.equal(sample["tier"], tier)) for tier in TIERS}
+    return ShardRanges({tier: _ranges(own[tier], rows[tier], shard_rows) for tier in TIERS})
 
 
-def _ranges(keys: pa.ChunkedArray, rows: int, shard_rows: int) -> list[str]:
+def _ranges(sample: pa.Table, rows: int, shard_rows: int) -> list[str]:
     # A tier so small that the sample missed it is one shard, which takes every key.
-    return plan_ranges(keys, rows, shard_rows) or ([""] if rows else [])
+    return plan_ranges(sample["key"], sample["bytes"], rows, shard_rows) or ([""] if rows else [])
 
 
 def write_shards(

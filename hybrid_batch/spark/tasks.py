@@ -138,7 +138,8 @@ class SampleKeysTask:
         for batch in _read_batches(self.layout.scored(self.parts[unit]), columns):
             rows = route.sampled(batch, self.rate)
             names = np.array(TIERS)[route.tier_indices(rows, self.thresholds)]
-            yield pa.RecordBatch.from_arrays([pa.array(names, pa.string()), route.sort_keys(rows)], schema=KEY_SAMPLE)
+            found = [pa.array(names, pa.string()), route.sort_keys(rows), route.request_bytes(rows)]
+            yield pa.RecordBatch.from_arrays(found, schema=KEY_SAMPLE)
 
 
 @dataclass(frozen=True)
