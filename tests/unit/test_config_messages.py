@@ -126,6 +126,10 @@ PRICE = 'allowed is a decimal of at least 0 in quotes ("1.20"), or a whole numbe
         ("sampling.tools", [], "sampling: tools: [] is not allowed; allowed is a list of {type: function"),
         ("sampling.tool_choice", "auto", "sampling: tool_choice is 'auto' and there are no tools; give tools"),
         ("sampling.tool_choice", "may", "sampling: tool_choice: 'may' is not allowed; allowed is none, auto, required"),
+        ("sampling.min_tokens", True, "sampling.min_tokens: True is not allowed; allowed is a whole number of at le"),
+        ("sampling.stop_token_ids", [1.5], "sampling.stop_token_ids: 1.5 is not allowed; allowed is a list of whole n"),
+        ("sampling.logit_bias", {7: "x"}, "sampling.logit_bias.7: 'x' is not allowed; allowed is a mapping of token"),
+        ("sampling.ignore_eos", 1, "sampling.ignore_eos: 1 is not allowed; allowed is true or false"),
         (
             "tiers.small.adapter",
             "legal",

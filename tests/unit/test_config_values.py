@@ -17,7 +17,10 @@ from hybrid_batch.core.cost import EngineTimePrice, TokenPrice
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.core.inputs import InputSpec
 from hybrid_batch.core.routing import SmallSharePolicy, ThresholdPolicy
-from hybrid_batch.engines.base import EndpointRecipe, Sampling, ServerRecipe
+from hybrid_batch.engines.base import ChatRequest, EndpointRecipe, Sampling, ServerRecipe
+from hybrid_batch.engines.chat_wire import to_payload
+from hybrid_batch.engines.request_body import overrides_of, with_overrides
+from hybrid_batch.engines.request_fields import Passed
 
 SECRETS = {"HF_TOKEN": "hush-1", "PLAIN": "hush-2"}
 CONFIG = parse_config(
@@ -78,6 +81,30 @@ def test_all_that_a_request_may_have_goes_into_the_sampling() -> None:
     told = dict(explain(CONFIG.model_copy(update={"sampling": section})))["sampling"]
     assert "3 answers to each query" in told
     assert told.endswith("every request has response_format, tools, tool_choice, chat_template_kwargs")
+
+
+def test_a_job_passes_on_for_all_rows_what_a_row_may_pass_on() -> None:
+    given = {
+        "min_tokens": 2,
+        "ignore_eos": False,
+        "stop_token_ids": [7],
+        "bad_words": ["x"],
+        "logit_bias": {"7": -100},
+        "include_stop_str_in_output": True,
+        "skip_special_tokens": False,
+        "include_reasoning": True,
+        "parallel_tool_calls": False,
+        "reasoning_effort": "low",
+        "user": "",
+    }
+    assert given.keys() == Passed.model_fields.keys()
+    section = type(CONFIG.sampling).model_validate(given)
+    asked = ChatRequest([], section.to_sampling())
+    assert to_payload(asked, "m") == to_payload(ChatRequest([]), "m") | given
+    assert to_payload(with_overrides(asked, overrides_of('{"min_tokens":3}')), "m")["min_tokens"] == 3
+    config = CONFIG.model_copy(update={"sampling": section})
+    assert dict(explain(config))["sampling"].endswith(f"every request has {', '.join(given)}")
+    assert config.redacted()["sampling"]["stop_token_ids"] == [7]
 
 
 def test_a_tier_may_ask_an_adapter() -> None:

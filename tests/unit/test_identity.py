@@ -62,6 +62,7 @@ def test_what_changes_no_answer_changes_no_identity(setting, override):
         "sampling.max_tokens=9",
         "sampling.seed=1",
         "sampling.temperature=0.1",
+        "sampling.min_tokens=0",
         "prompt.system=Be brief.",
         "input.limit=5",
         "input.max_prompt_bytes=99",
