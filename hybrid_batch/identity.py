@@ -93,7 +93,12 @@ def versions() -> dict[str, str]:
 
 def _tier(tier: ServerTier | EndpointTier) -> dict[str, Any]:
     if isinstance(tier, EndpointTier):
-        return {"endpoint": tier.endpoint, "model": tier.model}
+        return {
+            "endpoint": tier.endpoint,
+            "model": tier.model,
+            **({"max_tokens_field": tier.max_tokens_field} if tier.max_tokens_field != "max_tokens" else {}),
+            **({"unsent": sorted(set(tier.unsent))} if tier.unsent else {}),
+        }
     adapters = tier.adapter_folders()
     return {
         "server": tier.server,

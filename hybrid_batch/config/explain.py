@@ -57,6 +57,8 @@ def _tier(tier: ServerTier | EndpointTier) -> str:
     if isinstance(tier, EndpointTier):
         key = f", key from ${tier.api_key_env}" if tier.api_key_env else ", no key"
         parts = [f"{tier.model} at {tier.endpoint}{key}", f"{tier.concurrency:,} requests at once"]
+        if tier.unsent:
+            parts.append(f"{', '.join(tier.unsent)} not sent")
         if tier.usd_per_million_prompt_tokens is not None:
             prices = f"{tier.usd_per_million_prompt_tokens} / {tier.usd_per_million_completion_tokens}"
             parts.append(f"{prices} USD per million prompt / completion tokens")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Final
+from re import findall
+from typing import Any, Final, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +17,10 @@ from hybrid_batch.engines.base import (
     INVALID_REQUEST,
     ChatAnswer,
     ChatRequest,
+    Drawing,
+    EndpointRecipe,
+    EngineRecipe,
+    MaxTokensField,
     Message,
     Sampling,
 )
@@ -32,16 +37,19 @@ SYSTEMATIC_ROWS: Final = 8
 """Fewer refused rows in a row may be chance."""
 
 
-def requests_of(shard: pa.Table, sampling: Sampling, system_prompt: str | None) -> list[ChatRequest]:
+def requests_of(
+    shard: pa.Table, sampling: Sampling, system_prompt: str | None, unsent: Sequence[Drawing] = ()
+) -> list[ChatRequest]:
     """One request for each row of a routed shard; a system prompt comes first unless the chat has its own.
 
     What a row asks for in its column ``request`` takes the place of the job's ``sampling``.  Where rows ask for several
-    answers to one query, each has a seed of its own: the sampling's, and one more for each answer before it.
+    answers to one query, each has a seed of its own: the sampling's, and one more for each answer before it.  The
+    ``unsent`` fields are without value, whoever asks for them: what the engine takes then is not known.
     """
     numbers = shard[ANSWER].to_pylist() if ANSWER in shard.schema.names else [0] * shard.num_rows
     rows = zip(shard["prompt"].to_pylist(), shard["messages"].to_pylist(), overrides(shard), numbers, strict=True)
     made = ((with_overrides(ChatRequest(_chat(p, m, system_prompt), sampling), own), n) for p, m, own, n in rows)
-    return [replace(request, sampling=_seeded(request.sampling, number)) for request, number in made]
+    return [replace(request, sampling=_sent(request.sampling, number, unsent)) for request, number in made]
 
 
 def overrides(rows: pa.Table) -> list[Mapping[str, Any]]:
@@ -56,10 +64,11 @@ def overrides(rows: pa.Table) -> list[Mapping[str, Any]]:
 _overrides_of = lru_cache(maxsize=64)(overrides_of)
 
 
-def _seeded(sampling: Sampling, number: int) -> Sampling:
-    if sampling.seed is None or not number:
-        return sampling
-    return replace(sampling, seed=sampling.seed + number)
+def _sent(sampling: Sampling, number: int, unsent: Sequence[Drawing]) -> Sampling:
+    seed = sampling.seed
+    changed: dict[str, Any] = {} if seed is None or not number else {"seed": seed + number}
+    changed.update(dict.fromkeys(unsent))
+    return replace(sampling, **changed) if changed else sampling
 
 
 def _chat(prompt: str, messages: str | None, system_prompt: str | None) -> Sequence[Message]:
@@ -114,7 +123,9 @@ def adapters_at_endpoint(requests: Sequence[ChatRequest]) -> dict[int, ChatAnswe
     return {row: failed(INVALID_REQUEST, told) for row, request in enumerate(requests) if request.adapter is not None}
 
 
-def require_some_answered(shard: pa.Table, answers: Sequence[ChatAnswer], tier: str) -> None:
+def require_some_answered(
+    shard: pa.Table, answers: Sequence[ChatAnswer], tier: str, recipe: EngineRecipe | None = None
+) -> None:
     """Raises ``EndpointError`` if the cause of a shard's failures is not in its rows.
 
     That is so where every one of some plain requests was refused (no chat template, a parameter that the engine does
@@ -124,9 +135,10 @@ def require_some_answered(shard: pa.Table, answers: Sequence[ChatAnswer], tier: 
     asked = [
         (answer, plain) for answer, plain in zip(answers, _plain(shard), strict=True) if answer.answered_by is None
     ]
-    plain = [answer.error_kind for answer, is_plain in asked if is_plain]
-    if len(plain) >= SYSTEMATIC_ROWS and set(plain) == {INVALID_REQUEST}:
-        raise EndpointError(f"tier {tier}: every request of a shard was refused: {_first_error(answers)}")
+    plain = [answer for answer, is_plain in asked if is_plain]
+    if len(plain) >= SYSTEMATIC_ROWS and {answer.error_kind for answer in plain} == {INVALID_REQUEST}:
+        told = _first_error(plain)
+        raise EndpointError(f"tier {tier}: every request of a shard was refused{_way_out(told, recipe)}: {told}")
     kinds = [answer.error_kind for answer, _ in asked]
     if len(kinds) >= SYSTEMATIC_ROWS and set(kinds) <= PASSING:
         raise EndpointError(f"tier {tier}: every request of a shard failed: {_first_error(answers)}")
@@ -136,6 +148,20 @@ def _plain(shard: pa.Table) -> list[bool]:
     """Whether a row asks for nothing of its own and has no image."""
     rows = zip(shard["request"].to_pylist(), shard["messages"].to_pylist(), strict=True)
     return [request is None and (messages is None or IMAGE_PART not in messages) for request, messages in rows]
+
+
+def _way_out(refusal: str, recipe: EngineRecipe | None) -> str:
+    """The settings of an endpoint that no longer send what its ``refusal`` names; in front of it, as it may be long."""
+    if not isinstance(recipe, EndpointRecipe):
+        return ""
+    settings: list[str] = []
+    named = set(findall(r"\w+", refusal))
+    if recipe.max_tokens_field in named:
+        other = next(name for name in get_args(MaxTokensField) if name != recipe.max_tokens_field)
+        settings.append(f"tiers.{recipe.tier}.max_tokens_field: {other}")
+    if further := [name for name in get_args(Drawing) if name in named and name not in recipe.unsent]:
+        settings.append(f"tiers.{recipe.tier}.unsent: [{', '.join([*recipe.unsent, *further])}]")
+    return f" (try {' and '.join(settings)})" if settings else ""
 
 
 def _first_error(answers: Sequence[ChatAnswer]) -> str:

@@ -195,6 +195,16 @@ PRICE = 'allowed is a decimal of at least 0 in quotes ("1.20"), or a whole numbe
             "1",
             "tiers.large: only one of usd_per_million_prompt_tokens and",
         ),
+        (
+            "tiers.large.max_tokens_field",
+            "max_output_tokens",
+            "tiers.large.max_tokens_field: 'max_output_tokens' is not allowed; allowed is max_tokens or max_compl",
+        ),
+        (
+            "tiers.large.unsent",
+            ["stop"],
+            "tiers.large.unsent: 'stop' is not allowed; allowed is a list out of temperature, top_p, top_k, min_p",
+        ),
         ("tiers.large.concurrency", 0, f"tiers.large.concurrency: 0 is not allowed; {POSITIVE}"),
         (
             "router.path",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hybrid_batch.config import parse_config
+from hybrid_batch.config import EndpointTier, parse_config
 from hybrid_batch.config.explain import explain
 from hybrid_batch.core.cost import EngineTimePrice, TokenPrice
 from hybrid_batch.core.errors import ConfigError
@@ -160,6 +160,15 @@ def test_an_endpoint_tier_gives_recipe_and_price() -> None:
     assert large.recipe("large") == EndpointRecipe("large", "big", "https://host/v1", "KEY")
     assert large.price() == TokenPrice(Decimal("0.5"), Decimal(2))
     assert large.model_folder() is None
+
+
+def test_an_endpoint_tier_may_be_spared_fields() -> None:
+    given = {"max_tokens_field": "max_completion_tokens", "unsent": ["temperature", "top_p"]}
+    tier = EndpointTier.model_validate({"endpoint": "https://host/v1", "model": "big", **given})
+    recipe = tier.recipe("large")
+    assert (recipe.max_tokens_field, recipe.unsent) == ("max_completion_tokens", ("temperature", "top_p"))
+    told = dict(explain(CONFIG.model_copy(update={"tiers": CONFIG.tiers.model_copy(update={"large": tier})})))
+    assert told["tiers.large"].endswith("; temperature, top_p not sent")
 
 
 def test_nothing_secret_is_in_records_or_explanations() -> None:

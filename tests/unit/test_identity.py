@@ -78,6 +78,16 @@ def test_what_may_change_an_answer_changes_the_identity(setting, override):
     assert identify(setting, override) != identify(setting)
 
 
+def test_how_an_endpoint_is_asked_is_part_of_the_identity_where_it_is_said(setting):
+    setting["document"]["tiers"]["large"] = {"endpoint": "https://host/v1", "model": "big"}
+    before = identify(setting)
+    assert identify(setting, "tiers.large.max_tokens_field=max_tokens", "tiers.large.unsent=[]") == before
+    renamed = identify(setting, "tiers.large.max_tokens_field=max_completion_tokens")
+    unsent = identify(setting, "tiers.large.unsent=[top_p, temperature]")
+    assert len({before, renamed, unsent}) == 3
+    assert identify(setting, "tiers.large.unsent=[temperature, top_p]") == unsent
+
+
 @pytest.mark.parametrize("name", ["in/q.parquet", "model/config.json", "model/model.safetensors", "router/router.json"])
 def test_another_file_is_another_run(setting, name):
     before = identify(setting)
