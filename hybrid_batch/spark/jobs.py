@@ -23,7 +23,7 @@ from hybrid_batch.parquet import uncompressed_bytes
 from hybrid_batch.spark import tasks
 from hybrid_batch.spark.failures import cause_of, interruption_behind
 from hybrid_batch.stages import blocks
-from hybrid_batch.stages.route import ShardRanges, plan_ranges
+from hybrid_batch.stages.route import SHARD_BYTES, ShardRanges, plan_ranges
 from hybrid_batch.storage import open_store, reading
 from hybrid_batch.tables import BLOCKS, INPUT_IDS, KEY_SAMPLE, PART_DONE, SCORE_COUNTS, SCORED, TASK_DONE, with_kept
 
@@ -157,7 +157,8 @@ def place_shards(
     """Cut each tier's rows, in key order, into shards of about ``shard_rows`` rows, fewer where requests are large."""
     rows = dict(zip(TIERS, (decision.small, decision.large, decision.rejected), strict=True))
     total = sum(rows.values())
-    shards = sum(-(-count // shard_rows) for count in rows.values())
+    by_bytes = scored_bytes(layout, parts) // SHARD_BYTES if total > FULL_SAMPLE_ROWS else 0
+    shards = max(by_bytes, sum(-(-count // shard_rows) for count in rows.values()))
     wanted = min(SAMPLE_KEYS_PER_SHARD * shards, MOST_SAMPLE_KEYS)
     rate = 1.0 if total <= FULL_SAMPLE_ROWS else min(1.0, wanted / total)
     task = tasks.SampleKeysTask(layout, parts, decision.thresholds, rate)

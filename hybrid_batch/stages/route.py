@@ -28,11 +28,11 @@ KEY_BLOCK_BYTES: Final = 512
 """Texts that agree to the end of a block stay together in the order of keys: about as many tokens as a block of an
 engine's prefix cache has."""
 
-SHARD_BYTES: Final = 256 * 2**20
-"""Bytes of requests in a shard, about: two tasks of an executor hold a shard each, as text and as requests."""
-
 KEY_BLOCKS: Final = 16
 """Blocks that a key knows of; whole texts decide the order within a shard in any case."""
+
+SHARD_BYTES: Final = 256 * 2**20
+"""Bytes of requests in a shard, about: two tasks of an executor hold a shard each, as text and as requests."""
 
 _ROW_ROOM: Final = 1024
 """What a small request takes of a shard's room, in whole numbers."""
@@ -123,6 +123,7 @@ def plan_ranges(
         return []
     known = keys if isinstance(keys, pa.ChunkedArray) else pa.array(keys, pa.string())
     order = pc.sort_indices(known)
+    shard_rows = min(shard_rows, rows)
     taken = _rooms(np.asarray(sizes, dtype=np.int64)[np.asarray(order)], shard_rows).cumsum()
     total = int(taken[-1])
     shards = min(-(-rows * total // (len(order) * shard_rows * _ROW_ROOM)), len(order))
