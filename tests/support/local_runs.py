@@ -129,9 +129,10 @@ class LocalRun:
     def _ranges(self, parts: Sequence[int], decision: RoutingDecision) -> ShardRanges:
         take = SampleKeysTask(self.layout, parts, decision.thresholds, 1.0)
         keys = pa.Table.from_batches([batch for part in parts for batch in take(part)])
-        tiers = {tier: keys.filter(pc.equal(keys["tier"], tier))["key"] for tier in TIERS}
+        tiers = {tier: keys.filter(pc.equal(keys["tier"], tier)) for tier in TIERS}
         size = self.plan_held.shard_rows
-        return ShardRanges({tier: plan_ranges(found, len(found), size) for tier, found in tiers.items()})
+        ranges = {tier: plan_ranges(own["key"], own["bytes"], len(own), size) for tier, own in tiers.items()}
+        return ShardRanges(ranges)
 
     def answer(self, shards: Sequence[ShardId] | None = None) -> LocalRun:
         """Answer ``shards`` (all), one after the other, a second each; a row of every shard but one fails."""
