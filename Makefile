@@ -12,7 +12,7 @@ TORCH_CPU_WHEELS := https://download.pytorch.org/whl/cpu
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format chaos s3-start s3-stop golden lock clean tools bench-score bench-score-gpu bench-routing bench-plumbing bench-client bench-generate bench-generate-peer
+.PHONY: help setup demo test test-fast check format chaos s3-start s3-stop golden lock clean tools bench-score bench-score-gpu bench-routing bench-plumbing bench-client bench-generate bench-generate-peer bench-shards
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ bench-plumbing: setup ## score and route of one and four million queries with a 
 
 bench-generate: setup bench-generate-peer ## generation beside the bare engine and Ray Data LLM, on a small real model (about 25 minutes)
 	@$(BIN)/python -m benchmarks.generating
+
+bench-shards: setup ## seconds and requests of planning and resuming up to 100,000 shards on a Ceph S3 gateway (about 20 minutes)
+	@$(BIN)/python -m benchmarks.many_shards
 
 bench-generate-peer: $(PEER_STAMP) ## the environment of Ray Data LLM, which finds vLLM in the project's own
 
