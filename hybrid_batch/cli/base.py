@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from hybrid_batch.core.errors import HybridBatchError
 
@@ -27,7 +28,22 @@ TERMINATED: Final = 143
 NOT_PROVED: Final = 5
 """`verify` found something wrong with a run."""
 
+COMMANDS: Final = (
+    "run", "check", "status", "verify", "retry", "clean", "label", "labels", "train", "evaluate", "calibrate",
+    "transfer-check", "export", "version",
+)  # fmt: skip
+"""The order in which help lists them: a run's life, then a router's."""
+
+
+class InOrder(TyperGroup):
+    """Commands in the order of :data:`COMMANDS`, whichever module has them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=lambda name: (*COMMANDS, name).index(name))
+
+
 app = typer.Typer(
+    cls=InOrder,
     help="Batch inference on two language models at the least cost for a promised quality.",
     epilog=f"Set {DEBUG_VARIABLE}=1 to see where an error came from.",
     no_args_is_help=True,
