@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
 from hybrid_batch.config import TiersSection
 from hybrid_batch.core.cost import Price, TierCost, tier_costs
 from hybrid_batch.core.errors import InputError, RunConflictError
@@ -13,13 +17,15 @@ from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import RunStatus, StageStatus
 from hybrid_batch.storage import join, normalise, open_store
 
+_READERS: Final = 16
+
 
 def status(url: str) -> RunStatus:
     """The run at ``url``, or the newest run of the output folder ``url``.
 
     Raises ``InputError`` if there is no run, ``RunConflictError`` if its plan cannot be read.
     """
-    ledger, plan = _find(normalise(url))
+    ledger, plan = find(url)
     manifest = ledger.manifest()
     routing = ledger.routing()
     receipts = ledger.receipts(ledger.committed()) if routing else []
@@ -37,27 +43,32 @@ def status(url: str) -> RunStatus:
     )
 
 
-def _find(url: str) -> tuple[Ledger, Plan]:
-    ledger = Ledger(RunLayout(url))
+def find(url: str, wanted: Callable[[Plan], bool] = lambda _: True) -> tuple[Ledger, Plan]:
+    """The run at ``url``, or the newest run of the output folder ``url`` whose plan is ``wanted``.
+
+    Raises ``InputError`` if there is none, ``RunConflictError`` if a plan cannot be read.
+    """
+    ledger = Ledger(RunLayout(normalise(url)))
     if (plan := ledger.plan()) is not None:
         return ledger, plan
-    folder = runs_folder(url)
-    roots = [item.url.removesuffix("/plan.json") for item in open_store(url).list(folder) if _is_plan(item.url, folder)]
-    found = [(ledger, plan) for root in roots if (plan := (ledger := Ledger(RunLayout(root))).plan()) is not None]
+    folder = runs_folder(ledger.layout.root)
+    ledgers = [Ledger(RunLayout(root)) for root in open_store(folder).folders(folder)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        plans = list(pool.map(Ledger.plan, ledgers))
+    found = [(ledger, plan) for ledger, plan in zip(ledgers, plans, strict=True) if plan is not None and wanted(plan)]
     if not found:
         raise InputError(f"{url}: no run here; give the folder of a run, {join(folder, 'RUN_ID')}, or a run.output")
     return max(found, key=lambda pair: pair[1].created_at)
 
 
-def _is_plan(url: str, folder: str) -> bool:
-    return url.removeprefix(f"{folder}/").count("/") == 1 and url.endswith("/plan.json")
-
-
 def _scoring(ledger: Ledger, plan: Plan, routing: Routing | None) -> StageStatus:
-    """The first stage: scoring in a run, in a labelling the sample, which is less than what was read."""
+    """The first stage: scoring in a run, in a retry the rows of another run, in a labelling the sample, which is less
+    than what was read."""
     name, total = "score", sum(routing.rows().values()) if routing else None
     if plan.is_labelling:
         name, total = "sample", routing.rows()[SMALL] // int(plan.identity["answers"]) if routing else None
+    if plan.is_retry:
+        name = "collect"
     parts = ledger.scored_parts()
     sizes = [split.rows for split in plan.splits]
     if total is None and not any(size is None for size in sizes):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hybrid_batch.cli import exporting, job, labels, routers, training  # noqa: F401 - importing a module registers its commands
+from hybrid_batch.cli import exporting, job, labels, retries, routers, training  # noqa: F401 - importing a module registers its commands
 from hybrid_batch.cli.base import INTERRUPTED, TERMINATED, app
 
 __all__ = ["INTERRUPTED", "TERMINATED", "app", "main"]

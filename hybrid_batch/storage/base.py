@@ -1,5 +1,6 @@
 """What every store can do, whatever holds its bytes."""
 
+import builtins
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,6 +35,14 @@ class Store(Protocol):
         Left out, and nothing else: names that begin with a dot (and what is below such a folder), and the
         empty marker objects by which S3 consoles show a folder.  ``[]`` for a folder that is not there.  A
         URL that is no folder but an object lists that object.
+        """
+        ...
+
+    def folders(self, prefix_url: str, beginning: str = "") -> "builtins.list[str]":
+        """URLs of the folders directly below the folder ``prefix_url`` whose names start with ``beginning``, sorted.
+
+        What lies in them is not looked at, so the call is cheap however much that is.  Names that begin with a dot
+        are left out.  ``[]`` for a folder that is not there.
         """
         ...
 

@@ -1,5 +1,6 @@
 """Objects as files of a local (or network-mounted) folder."""
 
+import builtins
 import errno
 import os
 import uuid
@@ -44,6 +45,12 @@ class LocalStore:
             if root.is_file():
                 return [_info(str(root), root.stat())]
             return sorted(_walk(root, set()), key=lambda found: found.url)
+
+    def folders(self, prefix_url: str, beginning: str = "") -> builtins.list[str]:
+        """See Store.folders.  An empty folder counts."""
+        root = Path(normalise(prefix_url))
+        with storage_errors(str(root), "list"):
+            return sorted(str(path) for path in _visible(root) if path.name.startswith(beginning) and path.is_dir())
 
     def stat(self, url: str) -> ObjectInfo | None:
         """See Store.stat."""

@@ -176,7 +176,7 @@ def test_submit_refuses_before_spark_starts(tmp_path: Path) -> None:
         command = [str(ROOT / "submit.sh"), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
-    assert submit("--help").stdout.startswith("usage: ./submit.sh [--label] CONFIG")
+    assert submit("--help").stdout.startswith("usage: ./submit.sh [--label | --retry] CONFIG")
     assert submit().returncode == 2
     done = submit("absent.yaml", "--master", "local[1]")
     assert done.returncode == 2
