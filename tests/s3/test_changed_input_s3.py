@@ -31,7 +31,7 @@ def config(s3_folder: str, tmp_path: Path) -> JobConfig:
     store.put(f"{s3_folder}/in/a.jsonl", lines_of(0, 30))
     store.put(f"{s3_folder}/in/b.jsonl", lines_of(30, ROWS))
     document = job_document(Path("unused.jsonl"), f"{s3_folder}/out", make_tiny_router(tmp_path / "router"))
-    document["input"] |= {"path": f"{s3_folder}/in", "rows_per_split": 30, "keep": []}
+    document["input"] |= {"path": f"{s3_folder}/in", "rows_per_split": 45, "keep": []}
     document["run"]["log_dir"] = str(tmp_path / "logs")
     return load(document, tmp_path)
 

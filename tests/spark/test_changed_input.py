@@ -39,7 +39,7 @@ def folder(document: dict[str, Any], tmp_path: Path) -> Path:
     place = tmp_path / "files"
     for number in range(3):
         write_jsonl(place / f"part-{number}.jsonl", rows[number * 40 : number * 40 + 40])
-    document["input"] |= {"path": str(place), "rows_per_split": 40}
+    document["input"] |= {"path": str(place), "rows_per_split": 60}
     return place
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hybrid_batch import failed, pipeline, retrying
+from hybrid_batch.calibrations import CALIBRATIONS
 from hybrid_batch.cli import app
 from hybrid_batch.core.errors import RunConflictError
 from hybrid_batch.outcome import RunOutcome
@@ -24,7 +26,7 @@ from tests.support.jobs import REFUSED_ROWS, Recorder, job_document, load, quest
 ROWS = 120
 LONG = tuple(range(10, ROWS, 11))
 """Rows whose prompts are longer than the window of both models."""
-CUT = tuple(range(11, ROWS, 9))
+CUT = tuple(range(25, ROWS, 11))
 """Rows whose answers must be JSON, and are cut."""
 AS_JSON = {"structured_outputs": {"json": {"properties": {"a": {}, "b": {}}}}}
 WIDER = ("tiers.small.max_model_len=4096", "tiers.large.max_model_len=4096")
@@ -193,11 +195,7 @@ def test_both_results_are_read_together_as_the_document_says(run, spark):
 
 
 def test_rows_go_by_the_thresholds_of_their_groups(document, run_job, tiny_router, tmp_path):
-    router = tmp_path / "router"
-    router.mkdir()
-    for path in tiny_router.iterdir():
-        if path.is_file():
-            (router / path.name).write_bytes(path.read_bytes())
+    router = shutil.copytree(tiny_router, tmp_path / "router", ignore=shutil.ignore_patterns(CALIBRATIONS))
     calibrate_by("tenant", router, {"t0": 1, "t1": 1_000_000})
     document = failing(document, tmp_path)
     document["router"]["path"] = str(router)
@@ -228,7 +226,7 @@ def test_an_unknown_kind_is_refused_with_those_that_occur(run):
     assert code == 2
     assert err == (
         f"error: --errors invalid_jsom: is no kind of error; did you mean invalid_json? Rows of run "
-        f"{run[0].layout.run_id} that can be asked again: {len(CUT)} invalid_json, {len(LONG)} context_overflow. "
+        f"{run[0].layout.run_id} that can be asked again: {len(LONG)} context_overflow, {len(CUT)} invalid_json. "
         "Refused unseen: 1 empty_prompt, 1 null_prompt.\n"
     )
     code, _, err = call("retry", root, "--errors", "null_prompt")
