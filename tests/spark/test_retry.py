@@ -36,7 +36,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "retry.md").read_text(encoding=
 def rows_that_fail() -> list[dict[str, Any]]:
     rows = questions(ROWS)
     for number in LONG:
-        rows[number]["prompt"] = f"Row {number}: " + "word " * 400
+        rows[number]["prompt"] += f" {number}" * 400
     for number in CUT:
         rows[number]["asked"] = AS_JSON
     return [{"asked": None, **row} for row in rows]
@@ -196,7 +196,7 @@ def test_both_results_are_read_together_as_the_document_says(run, spark):
 
 def test_rows_go_by_the_thresholds_of_their_groups(document, run_job, tiny_router, tmp_path):
     router = shutil.copytree(tiny_router, tmp_path / "router", ignore=shutil.ignore_patterns(CALIBRATIONS))
-    calibrate_by("tenant", router, {"t0": 1, "t1": 1_000_000})
+    calibrate_by("tenant", router, {"t0": 0, "t1": 1_000_000})
     document = failing(document, tmp_path)
     document["router"]["path"] = str(router)
     document["policy"] = {**GOAL, "by": "tenant"}
