@@ -48,7 +48,7 @@ def recorded_config(
         raise joined(
             [
                 f"{source}: {'.'.join(path)}: is hidden in the record of the run; name the file that started it "
-                f"by --config, or give the value by --set {'.'.join(path)}=VALUE"
+                f"by --config, or a variable of the environment by --set '{'.'.join(path)}=${{VARIABLE}}'"
                 for path in hidden
             ]
         )

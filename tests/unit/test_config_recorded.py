@@ -66,12 +66,18 @@ def test_what_decides_the_rows_cannot_be_changed(tmp_path: Path, key: str) -> No
 def test_a_hidden_value_is_asked_for_and_taken_from_either_place(tmp_path: Path) -> None:
     config = a_job(tmp_path, env={"HF_TOKEN": "hunter2", "OMP_NUM_THREADS": "4"})
     record = record_of(config)
+    given = ["tiers.small.env.HF_TOKEN=${HF_TOKEN}"]
     with pytest.raises(ConfigError) as caught:
-        recorded_config(record, "plan.json", ["tiers.small.env.HF_TOKEN=given"], output="/o")
+        recorded_config(record, "plan.json", given, output="/o", environ={"HF_TOKEN": "hunter2"})
     message = str(caught.value)
     assert message.startswith("plan.json: tiers.small.env.OMP_NUM_THREADS: is hidden in the record of the run; ")
-    assert "--config" in message
+    assert message.endswith(
+        "by --config, or a variable of the environment by --set 'tiers.small.env.OMP_NUM_THREADS=${VARIABLE}'"
+    )
     assert "HF_TOKEN" not in message
+    given.append("tiers.small.env.OMP_NUM_THREADS=4")
+    tiers = recorded_config(record, "plan.json", given, output="/o", environ={"HF_TOKEN": "hunter2"}).tiers
+    assert tiers.small == config.tiers.small
     shown = config.model_dump(mode="json")
     assert recorded_config(record, "plan.json", output="/o", shown=shown).tiers.small == config.tiers.small
 
