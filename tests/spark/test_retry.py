@@ -209,6 +209,27 @@ def test_rows_go_by_the_thresholds_of_their_groups(document, run_job, tiny_route
     assert done.groups == outcome.groups
 
 
+def test_chats_of_a_batch_file_come_through_and_out_again(document, run_job, tmp_path):
+    texts = {
+        f"b-{number}": f"Question {number}?" + f" {number}" * (200 if number % 4 == 0 else 1) for number in range(24)
+    }
+    turns = {
+        name: [{"role": "system", "content": "Be brief."}, {"role": "user", "content": texts[name]}] for name in texts
+    }
+    lines = [{"custom_id": name, "body": {"messages": turns[name], "max_tokens": 5}} for name in texts]
+    document["input"] = {"path": str(write_jsonl(tmp_path / "in" / "batch.jsonl", lines)), "format": "openai-batch"}
+    for tier in ("small", "large"):
+        document["tiers"][tier]["max_model_len"] = 128
+    outcome, _ = run_job(document)
+    done, _ = again(outcome.layout.root, "context_overflow", sets=WIDER)
+
+    written = Path(done.layout.batch_folder).glob("*.jsonl")
+    found = {line["custom_id"]: line["response"]["body"] for path in written for line in map(json.loads, path.open())}
+    assert found.keys() == {f"b-{number}" for number in range(0, 24, 4)}
+    assert {body["usage"]["prompt_tokens"] for body in found.values()} == {2 + 3 + 2 + 200 + 3}
+    assert max(body["usage"]["completion_tokens"] for body in found.values()) <= 5
+
+
 def test_without_kinds_the_command_lists_them(run):
     outcome, _ = run
     before = content(str(Path(outcome.layout.root).parents[1]))
