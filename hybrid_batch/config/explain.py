@@ -6,7 +6,7 @@ from hybrid_batch.config.job import InputSection, JobConfig, PolicySection
 from hybrid_batch.config.sampling import SamplingSection
 from hybrid_batch.config.secrets import redact
 from hybrid_batch.config.tiers import EndpointTier, ServerTier
-from hybrid_batch.engines.request_fields import Forms
+from hybrid_batch.engines.request_fields import Forms, Passed
 
 
 def explain(config: JobConfig) -> list[tuple[str, str]]:
@@ -57,6 +57,8 @@ def _tier(tier: ServerTier | EndpointTier) -> str:
     if isinstance(tier, EndpointTier):
         key = f", key from ${tier.api_key_env}" if tier.api_key_env else ", no key"
         parts = [f"{tier.model} at {tier.endpoint}{key}", f"{tier.concurrency:,} requests at once"]
+        if tier.unsent:
+            parts.append(f"{', '.join(tier.unsent)} not sent")
         if tier.usd_per_million_prompt_tokens is not None:
             prices = f"{tier.usd_per_million_prompt_tokens} / {tier.usd_per_million_completion_tokens}"
             parts.append(f"{prices} USD per million prompt / completion tokens")
@@ -79,8 +81,9 @@ def _sampling(section: SamplingSection) -> str:
     seed = "" if section.seed is None else f", seed {section.seed}"
     stops = f", stops at {len(section.stop)} texts" if section.stop else ""
     several = f", {section.n} answers to each query" if section.n > 1 else ""
-    forms = ", ".join(name for name in Forms.model_fields if getattr(section, name) is not None)
-    given = f"; every request has {forms}" if forms else ""
+    further = (*Forms.model_fields, *Passed.model_fields)
+    named = ", ".join(name for name in further if getattr(section, name) is not None)
+    given = f"; every request has {named}" if named else ""
     return f"{how}{seed}, at most {section.max_tokens:,} tokens per answer{stops}{several}{given}"
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from hybrid_batch.config.fields import POSITIVE_INT, Int, Number, PositiveInt, Section, Share, Text
 from hybrid_batch.engines.base import Sampling
-from hybrid_batch.engines.request_body import check_forms, forms_of
+from hybrid_batch.engines.request_body import check_forms, forms_of, passed_of
 from hybrid_batch.engines.request_fields import (
     KEYWORDS,
     MOST_ANSWERS,
@@ -19,12 +19,13 @@ from hybrid_batch.engines.request_fields import (
     TOOL_CHOICE,
     TOOLS,
     Forms,
+    Passed,
 )
 
 Penalty = Annotated[Number | None, Field(ge=-2, le=2, description="a number from -2 to 2")]
 
 
-class SamplingSection(Section):
+class SamplingSection(Passed, Section):
     """How answers are drawn, the same for both tiers.  What is None is left to the server."""
 
     temperature: Annotated[Number, Field(ge=0, le=2, description="a number from 0 to 2")] = 0.0
@@ -60,8 +61,9 @@ class SamplingSection(Section):
         return self
 
     def to_sampling(self) -> Sampling:
-        plain: dict[str, Any] = self.model_dump(exclude={*Forms.model_fields})
-        return Sampling(**plain | forms_of(self._forms()))
+        plain: dict[str, Any] = self.model_dump(exclude={*Forms.model_fields, *Passed.model_fields})
+        passed = self.model_dump(include={*Passed.model_fields}, exclude_none=True)
+        return Sampling(**plain | forms_of(self._forms()), passed=passed_of(passed))
 
     def _forms(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in Forms.model_fields}

@@ -11,6 +11,7 @@ HIDDEN: Final = "***"
 _SECRET_WORDS: Final = frozenset(
     {"key", "keys", "apikey", "secret", "secrets", "password", "passwd", "token", "credential", "credentials"}
 )
+_SHOWN: Final = frozenset({"api_key_env", "stop_token_ids"})
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -18,12 +19,12 @@ _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 def is_secret(path: tuple[str, ...]) -> bool:
     """Whether the value at ``path`` is hidden: all environment values, and names that hold a word for a secret.
 
-    ``api_key_env`` holds the name of a variable, so it is shown.
+    ``api_key_env`` holds the name of a variable and ``stop_token_ids`` numbers, so they are shown.
     """
     if "env" in path[:-1]:
         return True
     name = path[-1] if path else ""
-    if name == "api_key_env":
+    if name in _SHOWN:
         return False
     return any(word.lower() in _SECRET_WORDS for word in _WORD.findall(name))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -23,7 +23,7 @@ from hybrid_batch.config.fields import (
     Usd,
 )
 from hybrid_batch.core.cost import EngineTimePrice, Price, TokenPrice
-from hybrid_batch.engines.base import EndpointRecipe, ServerRecipe
+from hybrid_batch.engines.base import EndpointRecipe, MaxTokensField, ServerRecipe, Spared
 
 EngineScalar = str | Int | float | bool
 
@@ -172,6 +172,8 @@ class EndpointTier(_Tier):
     retry_budget_s: Annotated[Seconds, Field(description=SECONDS)] = 300.0
     requests_per_minute: Annotated[PositiveInt | None, Field(description=POSITIVE_INT)] = None
     tokens_per_minute: Annotated[PositiveInt | None, Field(description=POSITIVE_INT)] = None
+    max_tokens_field: Annotated[MaxTokensField, Field(description=" or ".join(get_args(MaxTokensField)))] = "max_tokens"
+    unsent: Annotated[tuple[Spared, ...], Field(description=f"a list out of {', '.join(get_args(Spared))}")] = ()
     usd_per_million_prompt_tokens: Annotated[Usd | None, Field(description=USD)] = None
     usd_per_million_completion_tokens: Annotated[Usd | None, Field(description=USD)] = None
 
@@ -200,6 +202,8 @@ class EndpointTier(_Tier):
             retry_budget_s=self.retry_budget_s,
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,
+            max_tokens_field=self.max_tokens_field,
+            unsent=self.unsent,
         )
 
     def requests_at_once(self) -> int:

@@ -23,6 +23,16 @@ Message = Mapping[str, Any]
 Backend = Literal["auto", "torch", "torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8"]
 """What computes a router's scores.  ``torch`` takes fp32 on a CPU and 16 bits on a GPU."""
 
+MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
+"""The name under which an endpoint takes the bound of an answer."""
+
+Spared = Literal[
+    "temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
+    "min_tokens", "ignore_eos", "stop_token_ids", "bad_words", "logit_bias", "include_stop_str_in_output",
+    "skip_special_tokens", "include_reasoning", "parallel_tool_calls", "reasoning_effort", "user",
+]  # fmt: skip
+"""The fields that an endpoint may have to be spared: those that have no part in the form of an answer."""
+
 INVALID_REQUEST: Final = "invalid_request"
 """``error_kind`` of a request that the engine refused."""
 
@@ -42,9 +52,9 @@ class Sampling:
     JSON object of further fields.  Texts, and not objects, so that a sampling can be hashed and never changes.
     """
 
-    temperature: float = 0.0
+    temperature: float | None = 0.0
     max_tokens: int = 256
-    top_p: float = 1.0
+    top_p: float | None = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
     top_k: int | None = None
@@ -215,7 +225,8 @@ class EndpointRecipe:
     """Any OpenAI-compatible endpoint.  The key is read on the executor from ``api_key_env``, never carried.
 
     ``requests_per_minute`` and ``tokens_per_minute`` are limits of the whole job; ``shares`` is the number of tasks
-    that may call the endpoint at once, and each of them keeps to that part of the limits.
+    that may call the endpoint at once, and each of them keeps to that part of the limits.  ``unsent`` are the fields
+    that it is never sent.
     """
 
     tier: str
@@ -228,6 +239,8 @@ class EndpointRecipe:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     shares: int = 1
+    max_tokens_field: MaxTokensField = "max_tokens"
+    unsent: tuple[Spared, ...] = ()
 
 
 EngineRecipe = ServerRecipe | EndpointRecipe
@@ -253,3 +266,4 @@ class EngineHandle:
     log_path: str | None = None
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    max_tokens_field: MaxTokensField = "max_tokens"

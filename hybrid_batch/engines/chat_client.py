@@ -131,7 +131,8 @@ class _Exchange:
 
     async def _try_once(self) -> ChatAnswer:
         try:
-            payload = to_payload(self._request, self._handle.model, self._handle.max_model_len)
+            handle = self._handle
+            payload = to_payload(self._request, handle.model, handle.max_model_len, handle.max_tokens_field)
             body = json.dumps(payload, ensure_ascii=False).encode()
         except (TypeError, ValueError) as error:  # a lone surrogate, or content that is no JSON
             return failed(INVALID_REQUEST, f"the request cannot be written as JSON: {error}")

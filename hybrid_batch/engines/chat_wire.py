@@ -13,13 +13,22 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
-from hybrid_batch.engines.base import INVALID_JSON, ChatAnswer, ChatRequest, Sampling
+from hybrid_batch.engines.base import INVALID_JSON, ChatAnswer, ChatRequest, MaxTokensField, Sampling
 
 MESSAGE_LIMIT = 500
 BEGINNING = 200
 """Characters of a useless answer that its error shows."""
 
-_NUMBERS = ("seed", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
+_NUMBERS = (
+    "temperature",
+    "top_p",
+    "seed",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+)
 _JSON = ("response_format", "structured_outputs", "tools", "tool_choice", "chat_template_kwargs")
 
 # The last form is vLLM 0.32 for a prompt that fills the window to the last token.
@@ -39,19 +48,20 @@ class BadBodyError(ValueError):
     """A 200 whose body is not a chat completion."""
 
 
-def to_payload(request: ChatRequest, model: str, window: int | None = None) -> dict[str, Any]:
+def to_payload(
+    request: ChatRequest, model: str, window: int | None = None, max_tokens_field: MaxTokensField = "max_tokens"
+) -> dict[str, Any]:
     """The request's JSON; what has no value is left to the server.
 
-    ``max_tokens`` is cut to what ``window`` (tokens) could hold at most: vLLM refuses larger ones unseen.
+    ``max_tokens``, under the name ``max_tokens_field``, is cut to what ``window`` (tokens) could hold at most: vLLM
+    refuses larger ones unseen.
     """
     sampling = request.sampling
     room = max(window - 1, 1) if window else sampling.max_tokens
     return {
         "model": request.adapter or model,
         "messages": [dict(message) for message in request.messages],
-        "temperature": sampling.temperature,
-        "max_tokens": min(sampling.max_tokens, room),
-        "top_p": sampling.top_p,
+        max_tokens_field: min(sampling.max_tokens, room),
         **_further(sampling),
     }
 

@@ -28,6 +28,7 @@ def open_endpoint(recipe: EndpointRecipe) -> EngineHandle:
         is_local=False,
         requests_per_minute=_share(recipe.requests_per_minute, recipe),
         tokens_per_minute=_share(recipe.tokens_per_minute, recipe),
+        max_tokens_field=recipe.max_tokens_field,
     )
 
 

@@ -107,7 +107,7 @@ def room_for(request: dict[str, Any], prompt: int, window: int, overflow: str) -
     ``overflow`` says what happens when only prompt and answer together exceed the window: ``clamp`` cuts the answer
     (vLLM 0.32), ``reject`` refuses (older ones).
     """
-    wanted = request.get("max_tokens")
+    wanted = request.get("max_completion_tokens") or request.get("max_tokens")
     if wanted is not None and (not isinstance(wanted, int) or wanted < 1):
         raise Refusal(400, f"max_tokens must be at least 1, got {wanted}.")
     if wanted is not None and wanted > window:

@@ -11,11 +11,11 @@ _DEEPEST = 32
 
 
 class Refusal(Exception):
-    """An error answer in OpenAI's form."""
+    """An error answer in OpenAI's form; ``told`` is what its error says beside vLLM's own words."""
 
-    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None, **told: str) -> None:
         super().__init__(message)
-        self.status, self.message, self.headers = status, message, headers or {}
+        self.status, self.message, self.headers, self.told = status, message, headers or {}, told
 
 
 def asked_for(request: dict[str, Any]) -> str | None:
@@ -42,6 +42,15 @@ def check_sampling(request: dict[str, Any]) -> None:
     count = request.get("n") or 1
     if count > 1 and request.get("temperature") == 0:
         raise Refusal(400, f"n must be 1 when using greedy sampling, got {count}.")
+
+
+def check_supported(request: dict[str, Any], unsupported: str) -> None:
+    """OpenAI's words for fields that its newer models do not take; ``unsupported`` names them, commas between."""
+    for name in unsupported.split(","):
+        if name in request:
+            instead = " Use 'max_completion_tokens' instead." if name == "max_tokens" else ""
+            told = f"Unsupported parameter: '{name}' is not supported with this model.{instead}"
+            raise Refusal(400, told, type="invalid_request_error", param=name, code="unsupported_parameter")
 
 
 def called_tool(request: dict[str, Any]) -> dict[str, Any] | None:

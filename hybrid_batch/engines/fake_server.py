@@ -27,6 +27,7 @@ from hybrid_batch.engines.fake_answers import (
     room_for,
     text_of,
 )
+from hybrid_batch.engines.fake_forms import check_supported
 from hybrid_batch.engines.fake_load import Model, metrics_text
 
 CHILD = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)"
@@ -50,7 +51,7 @@ class Api:
             self._check_key(path, headers)
             return 200, {}, await self._route(method, path, body)
         except Refusal as refusal:
-            error = {"message": refusal.message, "type": "BadRequestError", "code": refusal.status}
+            error = {"message": refusal.message, "type": "BadRequestError", "code": refusal.status} | refusal.told
             return refusal.status, refusal.headers, json.dumps({"error": error}).encode()
 
     def _check_key(self, path: str, headers: dict[str, str]) -> None:
@@ -90,6 +91,7 @@ class Api:
 
     async def _chat(self, request: dict[str, Any], messages: list[dict[str, Any]], prompt: int) -> bytes:
         await self._maybe_fail(messages)
+        check_supported(request, self.options.unsupported)
         room = room_for(request, prompt, self.options.max_model_len, self.options.overflow)
         self.model.admit(prompt + room)
         words = answer_words(request)
@@ -167,6 +169,7 @@ def parse_options() -> argparse.Namespace:
     flag("--children", type=int, default=0, help="processes of its own, as vLLM's engine core is one")
     flag("--fail-start", default="", help="end at the start with this message")
     flag("--overflow", choices=["clamp", "reject"], default="clamp")
+    flag("--unsupported", default="", help="fields that are refused as OpenAI's newer models do, commas between")
     flag("--fail-rate-500", type=float, default=0.0)
     flag("--fail-first", type=int, default=0, help="500 to the first N chats")
     flag("--busy-first", type=int, default=0, help="429 to the first N chats")

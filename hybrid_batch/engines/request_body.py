@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
+from functools import lru_cache
 from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic import ValidationError
@@ -36,8 +37,8 @@ def overrides_of(text: str) -> Mapping[str, Any]:
         found["max_tokens"] = checked.max_completion_tokens
     if checked.logprobs is not None:
         found["logprobs"] = (checked.top_logprobs or 0) if checked.logprobs else None
-    if passed := {name: given[name] for name in sorted(given.keys() - _PLAIN - _RENAMED - _FORMS)}:
-        found["passed"] = _as_json(passed)
+    if passed := passed_of({name: given[name] for name in given.keys() - _PLAIN - _RENAMED - _FORMS}):
+        found["passed"] = passed
     return found
 
 
@@ -45,7 +46,7 @@ def with_overrides(request: ChatRequest, overrides: Mapping[str, Any]) -> ChatRe
     """``request`` with what :func:`overrides_of` found in its row.
 
     A row's constraint takes the place of the job's, whichever of the two ways either is written in, and a row's
-    tools come with the row's own choice among them.
+    tools come with the row's own choice among them.  Of what is passed on, each field takes the place of the job's own.
     """
     if not overrides:
         return request
@@ -55,6 +56,8 @@ def with_overrides(request: ChatRequest, overrides: Mapping[str, Any]) -> ChatRe
             changed.setdefault(second, None)
     if "tools" in changed:
         changed.setdefault("tool_choice", None)
+    if "passed" in changed and request.sampling.passed is not None:
+        changed["passed"] = _laid_over(request.sampling.passed, changed["passed"])
     sampling = replace(request.sampling, **changed)
     return replace(request, sampling=sampling, adapter=overrides.get("adapter", request.adapter))
 
@@ -65,6 +68,22 @@ def forms_of(given: Mapping[str, Any]) -> dict[str, str]:
     Keys keep their order: an engine writes the members of an object in the order of its schema.
     """
     return {name: _as_json(given[name]) for name in Forms.model_fields if given.get(name) is not None}
+
+
+def passed_of(given: Mapping[str, Any]) -> str | None:
+    """The fields ``given``, which are sent as they are, as one JSON text; None without any."""
+    return _as_json({name: given[name] for name in sorted(given)}) if given else None
+
+
+@lru_cache(maxsize=64)
+def _laid_over(below: str, above: str) -> str | None:
+    return passed_of(json.loads(below) | json.loads(above))
+
+
+def without_fields(passed: str, names: Collection[str]) -> str | None:
+    """``Sampling.passed`` without the fields ``names``, None where nothing is left."""
+    left = {name: value for name, value in json.loads(passed).items() if name not in names}
+    return _as_json(left) if left else None
 
 
 def check_forms(given: Mapping[str, Any]) -> None:

@@ -24,10 +24,12 @@ TOOL_CHOICE: Final = "none, auto, required or {type: function, function: {name: 
 KEYWORDS: Final = "a mapping of the chat template's own arguments"
 
 Text = Annotated[str, Field(min_length=1)]
-Real = Annotated[float, Field(allow_inf_nan=False)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Whole = Annotated[int, Field(strict=True)]
+Natural = Annotated[Whole, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Penalty = Annotated[Real | None, Field(ge=-2, le=2, description="a number from -2 to 2")]
-Flag = Annotated[bool | None, Field(description="true or false")]
+Flag = Annotated[Annotated[bool, Field(strict=True)] | None, Field(description="true or false")]
 
 
 class Closed(BaseModel):
@@ -131,7 +133,23 @@ class Forms(Closed):
         return self
 
 
-class Overrides(Forms):
+class Passed(BaseModel):
+    """The fields that are sent as they are; a job's configuration, which converts text, has them just as strictly."""
+
+    min_tokens: Annotated[Natural | None, Field(description="a whole number of at least 0")] = None
+    ignore_eos: Flag = None
+    stop_token_ids: Annotated[list[Whole] | None, Field(description="a list of whole numbers")] = None
+    bad_words: Annotated[list[Text] | None, Field(description="a list of texts that are not empty")] = None
+    logit_bias: Annotated[dict[str, Real] | None, Field(description="a mapping of token ids to numbers")] = None
+    include_stop_str_in_output: Flag = None
+    skip_special_tokens: Flag = None
+    include_reasoning: Flag = None
+    parallel_tool_calls: Flag = None
+    reasoning_effort: Annotated[Text | None, Field(description="text as in low, medium, high")] = None
+    user: Annotated[str | None, Field(description="text")] = None
+
+
+class Overrides(Passed, Forms):
     """The body of a chat completion without its model and messages.  A null is as good as no value."""
 
     temperature: Annotated[Real | None, Field(ge=0, le=2, description="a number from 0 to 2")] = None
@@ -157,19 +175,7 @@ class Overrides(Forms):
     frequency_penalty: Penalty = None
     repetition_penalty: Annotated[Real | None, Field(gt=0, description="a number above 0")] = None
     adapter: Annotated[Text | None, Field(description="the name of an adapter that the server serves")] = None
-
-    min_tokens: Annotated[int | None, Field(ge=0, description="a whole number of at least 0")] = None
-    ignore_eos: Flag = None
-    stop_token_ids: Annotated[list[int] | None, Field(description="a list of whole numbers")] = None
-    bad_words: Annotated[list[Text] | None, Field(description="a list of texts that are not empty")] = None
-    logit_bias: Annotated[dict[str, Real] | None, Field(description="a mapping of token ids to numbers")] = None
-    include_stop_str_in_output: Flag = None
-    skip_special_tokens: Flag = None
-    include_reasoning: Flag = None
-    parallel_tool_calls: Flag = None
-    reasoning_effort: Annotated[Text | None, Field(description="text as in low, medium, high")] = None
     stream: Annotated[Literal[False] | None, Field(description="false")] = None
-    user: Annotated[str | None, Field(description="text")] = None
 
     @model_validator(mode="after")
     def _said_once(self) -> Overrides:

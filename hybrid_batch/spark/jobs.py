@@ -23,7 +23,7 @@ from hybrid_batch.parquet import uncompressed_bytes
 from hybrid_batch.spark import tasks
 from hybrid_batch.spark.failures import cause_of, interruption_behind
 from hybrid_batch.stages import blocks
-from hybrid_batch.stages.route import ShardRanges, plan_ranges
+from hybrid_batch.stages.route import SHARD_BYTES, ShardRanges, plan_ranges
 from hybrid_batch.storage import open_store, reading
 from hybrid_batch.tables import BLOCKS, INPUT_IDS, KEY_SAMPLE, PART_DONE, SCORE_COUNTS, SCORED, TASK_DONE, with_kept
 
@@ -154,21 +154,22 @@ def count_scores(
 def place_shards(
     spark: SparkSession, layout: RunLayout, parts: Sequence[int], decision: RoutingDecision, shard_rows: int
 ) -> ShardRanges:
-    """Cut each tier's rows, in key order, into shards of about ``shard_rows`` rows."""
+    """Cut each tier's rows, in key order, into shards of about ``shard_rows`` rows, fewer where requests are large."""
     rows = dict(zip(TIERS, (decision.small, decision.large, decision.rejected), strict=True))
     total = sum(rows.values())
-    shards = sum(-(-count // shard_rows) for count in rows.values())
+    by_bytes = scored_bytes(layout, parts) // SHARD_BYTES if total > FULL_SAMPLE_ROWS else 0
+    shards = max(by_bytes, sum(-(-count // shard_rows) for count in rows.values()))
     wanted = min(SAMPLE_KEYS_PER_SHARD * shards, MOST_SAMPLE_KEYS)
     rate = 1.0 if total <= FULL_SAMPLE_ROWS else min(1.0, wanted / total)
     task = tasks.SampleKeysTask(layout, parts, decision.thresholds, rate)
     sample = collect(run_units(spark, task, range(len(parts)), KEY_SAMPLE))
-    keys = {tier: sample.filter(pc.equal(sample["tier"], tier))["key"] for tier in TIERS}
-    return ShardRanges({tier: _ranges(keys[tier], rows[tier], shard_rows) for tier in TIERS})
+    own = {tier: sample.filter(pc.equal(sample["tier"], tier)) for tier in TIERS}
+    return ShardRanges({tier: _ranges(own[tier], rows[tier], shard_rows) for tier in TIERS})
 
 
-def _ranges(keys: pa.ChunkedArray, rows: int, shard_rows: int) -> list[str]:
+def _ranges(sample: pa.Table, rows: int, shard_rows: int) -> list[str]:
     # A tier so small that the sample missed it is one shard, which takes every key.
-    return plan_ranges(keys, rows, shard_rows) or ([""] if rows else [])
+    return plan_ranges(sample["key"], sample["bytes"], rows, shard_rows) or ([""] if rows else [])
 
 
 def write_shards(

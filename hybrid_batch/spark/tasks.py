@@ -138,7 +138,8 @@ class SampleKeysTask:
         for batch in _read_batches(self.layout.scored(self.parts[unit]), columns):
             rows = route.sampled(batch, self.rate)
             names = np.array(TIERS)[route.tier_indices(rows, self.thresholds)]
-            yield pa.RecordBatch.from_arrays([pa.array(names, pa.string()), route.sort_keys(rows)], schema=KEY_SAMPLE)
+            found = [pa.array(names, pa.string()), route.sort_keys(rows), route.request_bytes(rows)]
+            yield pa.RecordBatch.from_arrays(found, schema=KEY_SAMPLE)
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ class GenerateTask:
 
         done_by = answered(make, recipe, self.log_folder)
         rows, answers = found[0], done_by.asking.answers()
-        generate.require_some_answered(rows, answers, shard.tier)
+        generate.require_some_answered(rows, answers, shard.tier, recipe)
         receipt = generate.make_receipt(
             shard.tier,
             shard.number,
@@ -236,11 +237,13 @@ class GenerateTask:
         return generate.results_table(rows, answers, shard.tier, done_by.engine.model), receipt
 
     def _asking(self, rows: pa.Table, recipe: EngineRecipe) -> Asking:
-        requests = generate.requests_of(rows, self.sampling, self.system_prompt)
+        endpoint = recipe if isinstance(recipe, EndpointRecipe) else None
+        requests = generate.requests_of(rows, self.sampling, self.system_prompt, endpoint.unsent if endpoint else ())
         window, names = executor.window(recipe), rows["query_id"].to_pylist()
-        refused = generate.adapters_at_endpoint(requests) if isinstance(recipe, EndpointRecipe) else {}
+        refused = generate.adapters_at_endpoint(requests) if endpoint else {}
         bounds = [request.sampling.max_tokens for request in requests]
-        order = longest_first(route.request_text(rows).to_pylist(), bounds)
+        alike = len(set(bounds)) < 2
+        order = None if alike else longest_first(route.request_text(rows).to_pylist(), bounds, window)
         return Asking(requests, names, window, share=self.share_answers, refused=refused, order=order)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,11 +17,15 @@ from hybrid_batch.engines.base import (
     INVALID_REQUEST,
     ChatAnswer,
     ChatRequest,
+    EndpointRecipe,
+    EngineRecipe,
+    MaxTokensField,
     Message,
     Sampling,
+    Spared,
 )
 from hybrid_batch.engines.chat_wire import failed
-from hybrid_batch.engines.request_body import overrides_of, with_overrides
+from hybrid_batch.engines.request_body import overrides_of, with_overrides, without_fields
 from hybrid_batch.stages.ask import PASSING
 from hybrid_batch.stages.chat import IMAGE_PART
 from hybrid_batch.stages.guard import parse_messages
@@ -28,20 +33,28 @@ from hybrid_batch.tables import ANSWER, RESULTS, SCORED, TIER, with_kept
 
 NO_LOAD: Final = EngineLoad()
 
+_UNKNOWN_FIELD: Final = re.compile(
+    r"unsupported|not supported|does not support|unrecognized|unknown|unexpected|not permitted|instead", re.IGNORECASE
+)
+"""How servers say that they do not take a field at all; a value out of its range is the user's to mend."""
+
 SYSTEMATIC_ROWS: Final = 8
 """Fewer refused rows in a row may be chance."""
 
 
-def requests_of(shard: pa.Table, sampling: Sampling, system_prompt: str | None) -> list[ChatRequest]:
+def requests_of(
+    shard: pa.Table, sampling: Sampling, system_prompt: str | None, unsent: Sequence[Spared] = ()
+) -> list[ChatRequest]:
     """One request for each row of a routed shard; a system prompt comes first unless the chat has its own.
 
     What a row asks for in its column ``request`` takes the place of the job's ``sampling``.  Where rows ask for several
-    answers to one query, each has a seed of its own: the sampling's, and one more for each answer before it.
+    answers to one query, each has a seed of its own: the sampling's, and one more for each answer before it.  The
+    ``unsent`` fields are without value, whoever asks for them: what the engine takes then is not known.
     """
     numbers = shard[ANSWER].to_pylist() if ANSWER in shard.schema.names else [0] * shard.num_rows
     rows = zip(shard["prompt"].to_pylist(), shard["messages"].to_pylist(), overrides(shard), numbers, strict=True)
     made = ((with_overrides(ChatRequest(_chat(p, m, system_prompt), sampling), own), n) for p, m, own, n in rows)
-    return [replace(request, sampling=_seeded(request.sampling, number)) for request, number in made]
+    return [replace(request, sampling=_sent(request.sampling, number, unsent)) for request, number in made]
 
 
 def overrides(rows: pa.Table) -> list[Mapping[str, Any]]:
@@ -56,10 +69,13 @@ def overrides(rows: pa.Table) -> list[Mapping[str, Any]]:
 _overrides_of = lru_cache(maxsize=64)(overrides_of)
 
 
-def _seeded(sampling: Sampling, number: int) -> Sampling:
-    if sampling.seed is None or not number:
-        return sampling
-    return replace(sampling, seed=sampling.seed + number)
+def _sent(sampling: Sampling, number: int, unsent: Sequence[Spared]) -> Sampling:
+    seed = sampling.seed
+    changed: dict[str, Any] = {} if seed is None or not number else {"seed": seed + number}
+    changed.update({name: None for name in unsent if hasattr(sampling, name)})
+    if sampling.passed is not None and unsent:
+        changed["passed"] = without_fields(sampling.passed, unsent)
+    return replace(sampling, **changed) if changed else sampling
 
 
 def _chat(prompt: str, messages: str | None, system_prompt: str | None) -> Sequence[Message]:
@@ -114,28 +130,50 @@ def adapters_at_endpoint(requests: Sequence[ChatRequest]) -> dict[int, ChatAnswe
     return {row: failed(INVALID_REQUEST, told) for row, request in enumerate(requests) if request.adapter is not None}
 
 
-def require_some_answered(shard: pa.Table, answers: Sequence[ChatAnswer], tier: str) -> None:
+def require_some_answered(
+    shard: pa.Table, answers: Sequence[ChatAnswer], tier: str, recipe: EngineRecipe | None = None
+) -> None:
     """Raises ``EndpointError`` if the cause of a shard's failures is not in its rows.
 
     That is so where every one of some plain requests was refused (no chat template, a parameter that the engine does
-    not know): rows with wishes or images of their own may be at fault themselves, and often sit together.  And where
-    every one of some requests met a failure that passes: an outage must not be committed as a night's work.
+    not know): rows with wishes or images of their own may be at fault themselves, and often sit together.  It is so for
+    all requests where a setting would mend it.  And where every one of some requests met a failure that passes: an
+    outage must not be committed as a night's work.
     """
     asked = [
         (answer, plain) for answer, plain in zip(answers, _plain(shard), strict=True) if answer.answered_by is None
     ]
-    plain = [answer.error_kind for answer, is_plain in asked if is_plain]
-    if len(plain) >= SYSTEMATIC_ROWS and set(plain) == {INVALID_REQUEST}:
-        raise EndpointError(f"tier {tier}: every request of a shard was refused: {_first_error(answers)}")
-    kinds = [answer.error_kind for answer, _ in asked]
-    if len(kinds) >= SYSTEMATIC_ROWS and set(kinds) <= PASSING:
+    every, plain = [answer for answer, _ in asked], [answer for answer, is_plain in asked if is_plain]
+    for some in (plain, every):
+        if _all_refused(some) and (some is plain or _way_out(_first_error(some), recipe)):
+            told = _first_error(some)
+            raise EndpointError(f"tier {tier}: every request of a shard was refused{_way_out(told, recipe)}: {told}")
+    if len(every) >= SYSTEMATIC_ROWS and {answer.error_kind for answer in every} <= PASSING:
         raise EndpointError(f"tier {tier}: every request of a shard failed: {_first_error(answers)}")
+
+
+def _all_refused(answers: Sequence[ChatAnswer]) -> bool:
+    return len(answers) >= SYSTEMATIC_ROWS and {answer.error_kind for answer in answers} == {INVALID_REQUEST}
 
 
 def _plain(shard: pa.Table) -> list[bool]:
     """Whether a row asks for nothing of its own and has no image."""
     rows = zip(shard["request"].to_pylist(), shard["messages"].to_pylist(), strict=True)
     return [request is None and (messages is None or IMAGE_PART not in messages) for request, messages in rows]
+
+
+def _way_out(refusal: str, recipe: EngineRecipe | None) -> str:
+    """The settings of an endpoint that no longer send what its ``refusal`` names; in front of it, as it may be long."""
+    if not isinstance(recipe, EndpointRecipe) or not _UNKNOWN_FIELD.search(refusal):
+        return ""
+    settings: list[str] = []
+    named = set(re.findall(r"\w+", refusal))
+    if recipe.max_tokens_field in named:
+        other = next(name for name in get_args(MaxTokensField) if name != recipe.max_tokens_field)
+        settings.append(f"tiers.{recipe.tier}.max_tokens_field: {other}")
+    if further := [name for name in get_args(Spared) if name in named and name not in recipe.unsent]:
+        settings.append(f"tiers.{recipe.tier}.unsent: [{', '.join([*recipe.unsent, *further])}]")
+    return f" (try {' and '.join(settings)})" if settings else ""
 
 
 def _first_error(answers: Sequence[ChatAnswer]) -> str:

@@ -31,6 +31,12 @@ engine's prefix cache has."""
 KEY_BLOCKS: Final = 16
 """Blocks that a key knows of; whole texts decide the order within a shard in any case."""
 
+SHARD_BYTES: Final = 256 * 2**20
+"""Bytes of requests in a shard, about: two tasks of an executor hold a shard each, as text and as requests."""
+
+_ROW_ROOM: Final = 1024
+"""What a small request takes of a shard's room, in whole numbers."""
+
 _ID_LENGTH: Final = 1 + 16
 """What a key ends with: a separator and the hash of the id."""
 
@@ -62,6 +68,11 @@ def request_text(rows: pa.RecordBatch | pa.Table) -> pa.Array:
     if rows["messages"].null_count == rows.num_rows and not rows["prompt"].null_count:
         return rows["prompt"]
     return pc.coalesce(rows["messages"], rows["prompt"], pa.scalar("", pa.string()))
+
+
+def request_bytes(rows: pa.RecordBatch | pa.Table) -> pa.Array:
+    """Bytes of each row's :func:`request_text`, int64 ``[n]``: with images most of a chat is theirs."""
+    return pc.binary_length(request_text(rows)).cast(pa.int64())
 
 
 def sort_keys(rows: pa.RecordBatch) -> pa.Array:
@@ -98,20 +109,32 @@ def _utf8(values: pa.StringArray) -> Iterator[memoryview]:
     return (text[start:stop] for start, stop in pairwise(places))
 
 
-def plan_ranges(keys: Sequence[str] | pa.ChunkedArray, rows: int, shard_rows: int) -> list[str]:
-    """First keys of the shards of a tier with ``rows`` rows, from a sample of its keys.
+def plan_ranges(
+    keys: Sequence[str] | pa.ChunkedArray, sizes: Sequence[int] | pa.ChunkedArray, rows: int, shard_rows: int
+) -> list[str]:
+    """First keys of the shards of a tier with ``rows`` rows, from a sample of its keys and of its requests' bytes.
 
-    With all keys given, shards have at most ``shard_rows`` rows and differ by one at most, except that rows of one
-    text stay in one shard where that makes no shard larger than twice the size; with a sample their sizes vary around
-    that.  A tier has no more shards than sampled keys, and no shard is empty.
+    With all keys given, and requests that are small beside ``SHARD_BYTES / shard_rows``, shards have at most
+    ``shard_rows`` rows and differ by one at most, except that rows of one text stay in one shard where that makes no
+    shard larger than twice the size; with a sample their sizes vary around that.  A larger request takes the room of
+    several rows.  A tier has no more shards than sampled keys, and no shard is empty.
     """
-    if not rows:
+    if not rows or not len(keys):
         return []
     known = keys if isinstance(keys, pa.ChunkedArray) else pa.array(keys, pa.string())
     order = pc.sort_indices(known)
-    shards = min(-(-rows // shard_rows), len(order))
-    places = [index * len(order) // shards for index in range(shards)]
+    shard_rows = min(shard_rows, rows)
+    taken = _rooms(np.asarray(sizes, dtype=np.int64)[np.asarray(order)], shard_rows).cumsum()
+    total = int(taken[-1])
+    shards = min(-(-rows * total // (len(order) * shard_rows * _ROW_ROOM)), len(order))
+    ends = [total * number // shards for number in range(shards)]
+    places = np.unique(np.searchsorted(taken, ends, side="right"))
     return _whole_texts(known.take(order.take(pa.array(places, pa.int64()))).to_pylist())
+
+
+def _rooms(sizes: np.ndarray, shard_rows: int) -> np.ndarray:
+    """What each request takes of a shard that has ``shard_rows * _ROW_ROOM``, int64 ``[n]``."""
+    return np.maximum(_ROW_ROOM, -(-np.minimum(sizes, SHARD_BYTES) * shard_rows * _ROW_ROOM // SHARD_BYTES))
 
 
 def _whole_texts(first_keys: Sequence[str]) -> list[str]:

@@ -166,6 +166,17 @@ def test_max_tokens_is_an_upper_bound(serve, overflow):
     assert ask(unknown_window, chat("a b", 100_000)).error_kind is None
 
 
+def test_max_tokens_is_an_upper_bound_under_its_other_name_too(serve):
+    engine = remote(serve({"max_model_len": 16}, overflow="reject", unsupported="max_tokens"))
+    endpoint = replace(engine, max_model_len=None, max_tokens_field="max_completion_tokens")
+    answer = ask(endpoint, chat("a b c d e f g h", 12))
+    assert answer.error_kind is None
+    assert 0 < answer.completion_tokens <= 16 - answer.prompt_tokens
+    refused = ask(engine, chat("a b"))
+    assert refused.error_kind == "invalid_request"
+    assert "Use 'max_completion_tokens' instead" in (refused.error_message or "")
+
+
 @pytest.mark.parametrize("words", [13, 14, 500])
 @pytest.mark.parametrize("overflow", ["clamp", "reject"])
 def test_a_prompt_without_room_for_one_token_overflows(serve, overflow, words):
@@ -473,7 +484,9 @@ def test_bodies_that_are_no_completion(body):
 
 def test_an_endpoints_key_comes_from_the_environment():
     variable = "HYBRID_BATCH_TEST_KEY"
-    recipe = EndpointRecipe("large", "m", "https://example.org/v1/", api_key_env=variable)
+    recipe = EndpointRecipe(
+        "large", "m", "https://example.org/v1/", api_key_env=variable, max_tokens_field="max_completion_tokens"
+    )
     with pytest.raises(ConfigError, match=f"tiers.large.api_key_env = '{variable}'"):
         open_endpoint(recipe)
     os.environ[variable] = "sk-secret"
@@ -482,6 +495,7 @@ def test_an_endpoints_key_comes_from_the_environment():
     finally:
         del os.environ[variable]
     assert (engine.api_key, engine.base_url, engine.is_local) == ("sk-secret", "https://example.org/v1", False)
+    assert engine.max_tokens_field == "max_completion_tokens"
     assert "sk-secret" not in repr(engine)
 
 

@@ -28,7 +28,7 @@ def test_an_engine_that_is_killed_and_one_that_hangs_lose_no_row(tmp_path: Path)
         write_jsonl(tmp_path / "questions.jsonl", questions), str(tmp_path / "out"), make_tiny_router(tmp_path / "tiny")
     )
     document["policy"] = {"small_share": 1.0}
-    document["sampling"] = {"max_tokens": 40}
+    document["sampling"] = {"max_tokens": 96}
     document["shards"] = {"rows": SHARD}
     document["tiers"]["small"] = {
         "model": str(ensure_model("smollm2-135m-instruct")),
@@ -41,33 +41,53 @@ def test_an_engine_that_is_killed_and_one_that_hangs_lose_no_row(tmp_path: Path)
     driver = Driver(save(document, tmp_path), tmp_path / "log")
     run = tmp_path / "out" / "runs"
 
-    killed = _core_at_work(driver, run, committed=1)
-    killed.kill()
-    stopped = _core_at_work(driver, run, committed=4)
-    assert stopped.pid != killed.pid
-    stopped.send_signal(signal.SIGSTOP)
+    try:
+        killed = _core_at_work(driver, run, committed=1)
+        killed.kill()
+        stopped = _core_at_work(driver, run, committed=len(_committed(run)) + 1)
+        assert stopped.pid != killed.pid
+        stopped.send_signal(signal.SIGSTOP)
+        assert driver.process.wait(PATIENCE_S) == 0, driver.output
+    finally:
+        driver.process.kill()
+        left = left_behind(driver)
 
-    assert driver.process.wait(PATIENCE_S) == 0, driver.output
-    answers = duckdb.sql(f"select query_id, error_kind, completion_tokens from '{run}/*/results/*/*.parquet'").fetchall()
+    assert left == []
+    results = f"'{run}/*/results/*/*.parquet'"
+    answers = duckdb.sql(f"select query_id, error_kind, completion_tokens from {results}").fetchall()
     assert sorted(query_id for query_id, _, _ in answers) == [question["query_id"] for question in questions]
     assert {kind for _, kind, _ in answers} == {None}
     assert all(tokens > 0 for _, _, tokens in answers)
-    deaths = duckdb.sql(f"select sum(engine_deaths) from '{run}/*/receipts/*/*.json'").fetchone()
-    assert deaths is not None
-    assert deaths[0] >= 2
-    assert left_behind(driver) == []
+    receipts = f"'{run}/*/receipts/*/*.json'"
+    engines = duckdb.sql(f"select distinct engine_id from {receipts} where usage.rows > 0").fetchall()
+    assert len(engines) == 3
 
 
 def _core_at_work(driver: Driver, runs: Path, committed: int) -> psutil.Process:
     """The engine's core process, as soon as so many shards are there and the next ones are under way."""
 
+    found: list[psutil.Process] = []
+
     def ready() -> bool:
         assert driver.process.poll() is None, driver.output
-        return len(list(runs.glob("*/results/*/*.parquet"))) >= committed and len(_cores(driver)) == 1
+        if len(_committed(runs)) >= committed:
+            found[:] = _cores(driver)
+        return len(found) == 1
 
     wait(ready, PATIENCE_S)
-    return _cores(driver)[0]
+    return found[0]
+
+
+def _committed(runs: Path) -> list[Path]:
+    return list(runs.glob("*/results/*/*.parquet"))
 
 
 def _cores(driver: Driver) -> list[psutil.Process]:
-    return [process for process in driver.family() if "EngineCore" in " ".join(process.cmdline())]
+    return [process for process in driver.family() if "EngineCore" in _command(process)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # gone by now
+        return ""

@@ -53,13 +53,13 @@ def ranges_of(batch: pa.RecordBatch, shard_rows: int, rate: float = 1.0) -> rout
     sample = route.sampled(batch, rate)
     tiers = [TIERS[index] for index in route.tier_indices(sample, THRESHOLD)]
     keys = route.sort_keys(sample).to_pylist()
-    by_tier = {tier: [key for key, own in zip(keys, tiers, strict=True) if own == tier] for tier in TIERS}
-    return route.ShardRanges(
-        {
-            tier: route.plan_ranges(by_tier[tier], counts[tier], shard_rows) or ([""] if counts[tier] else [])
-            for tier in TIERS
-        }
-    )
+    sizes = route.request_bytes(sample).to_pylist()
+    first_keys = {}
+    for tier in TIERS:
+        own = [(key, size) for key, size, held_by in zip(keys, sizes, tiers, strict=True) if held_by == tier]
+        planned = route.plan_ranges([key for key, _ in own], [size for _, size in own], counts[tier], shard_rows)
+        first_keys[tier] = planned or ([""] if counts[tier] else [])
+    return route.ShardRanges(first_keys)
 
 
 def numbers_of(ranges: route.ShardRanges, tier: str) -> range:
@@ -99,6 +99,26 @@ def test_rows_of_one_text_share_a_shard_unless_they_fill_several(rows, shard_row
         own = [number for *_, number in group]
         full = tiers.count(tier) // len(ranges.first_keys[TIERS[tier]])
         assert (len(set(own)) - 1) * full <= len(own)
+
+
+@given(st.lists(st.integers(0, 2 * route.SHARD_BYTES), min_size=1, max_size=60), st.integers(1, 20))
+def test_no_shard_has_more_bytes_than_one_large_request_above_the_bound(sizes, shard_rows):
+    keys = [f"{number:04d}\x00{'0' * 16}\x00{'0' * 16}" for number in range(len(sizes))]
+    first_keys = route.plan_ranges(keys, sizes, len(sizes), shard_rows)
+    numbers = np.searchsorted(np.array(first_keys[1:], dtype=object), np.array(keys, dtype=object), side="right")
+    shards = [[size for size, own in zip(sizes, numbers, strict=True) if own == number] for number in set(numbers)]
+
+    assert len(shards) == len(first_keys)
+    for shard in shards:
+        assert len(shard) <= shard_rows + 1
+        assert sum(shard) - max(shard) <= route.SHARD_BYTES
+
+
+def test_images_make_shards_of_fewer_rows():
+    large = route.SHARD_BYTES // 10
+    keys = [f"{number:04d}\x00{'0' * 16}\x00{'0' * 16}" for number in range(100)]
+    assert len(route.plan_ranges(keys, [100] * 100, 100, 50)) == 2
+    assert len(route.plan_ranges(keys, [large] * 100, 100, 50)) == 10
 
 
 def test_prefixes_of_any_length_stay_together():

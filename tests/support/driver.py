@@ -38,8 +38,12 @@ class Driver:
         (os.killpg if group else os.kill)(self.process.pid, number)
 
     def family(self) -> list[psutil.Process]:
-        """Every process that this driver started, directly or not: they all inherit its environment."""
-        return [process for process in psutil.process_iter() if _environment(process).get(MARK) == self.mark]
+        """Every process that this driver started, directly or not: they all inherit its environment.
+
+        A process that renames itself, as vLLM's engine core does, writes over what shows it: it counts by its parent.
+        """
+        marked = [process for process in psutil.process_iter() if _environment(process).get(MARK) == self.mark]
+        return list({process.pid: process for one in marked for process in (one, *_children(one))}.values())
 
     @property
     def output(self) -> str:
@@ -51,6 +55,13 @@ def _environment(process: psutil.Process) -> dict[str, str]:
         return {} if process.status() == psutil.STATUS_ZOMBIE else process.environ()
     except psutil.Error:
         return {}
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
 
 
 def left_behind(driver: Driver) -> list[psutil.Process]:

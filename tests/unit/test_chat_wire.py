@@ -64,6 +64,12 @@ def test_a_payload_holds_what_was_asked_and_no_more():
     assert (full["seed"], full["stop"], full["max_tokens"]) == (7, ["END"], 4095)
 
 
+def test_the_bound_may_have_another_name_and_what_has_no_value_is_not_sent():
+    sampling = Sampling(temperature=None, top_p=None, max_tokens=9000)
+    payload = to_payload(ChatRequest([], sampling), "m", 4096, "max_completion_tokens")
+    assert payload == {"model": "m", "messages": [], "max_completion_tokens": 4095}
+
+
 def test_an_empty_text_is_an_answer():
     usage = {"prompt_tokens": 3, "completion_tokens": 1}
     for content in ("", None):

@@ -126,6 +126,10 @@ PRICE = 'allowed is a decimal of at least 0 in quotes ("1.20"), or a whole numbe
         ("sampling.tools", [], "sampling: tools: [] is not allowed; allowed is a list of {type: function"),
         ("sampling.tool_choice", "auto", "sampling: tool_choice is 'auto' and there are no tools; give tools"),
         ("sampling.tool_choice", "may", "sampling: tool_choice: 'may' is not allowed; allowed is none, auto, required"),
+        ("sampling.min_tokens", True, "sampling.min_tokens: True is not allowed; allowed is a whole number of at le"),
+        ("sampling.stop_token_ids", [1.5], "sampling.stop_token_ids: 1.5 is not allowed; allowed is a list of whole n"),
+        ("sampling.logit_bias", {7: "x"}, "sampling.logit_bias.7: 'x' is not allowed; allowed is a mapping of token"),
+        ("sampling.ignore_eos", 1, "sampling.ignore_eos: 1 is not allowed; allowed is true or false"),
         (
             "tiers.small.adapter",
             "legal",
@@ -190,6 +194,16 @@ PRICE = 'allowed is a decimal of at least 0 in quotes ("1.20"), or a whole numbe
             "tiers.large.usd_per_million_prompt_tokens",
             "1",
             "tiers.large: only one of usd_per_million_prompt_tokens and",
+        ),
+        (
+            "tiers.large.max_tokens_field",
+            "max_output_tokens",
+            "tiers.large.max_tokens_field: 'max_output_tokens' is not allowed; allowed is max_tokens or max_compl",
+        ),
+        (
+            "tiers.large.unsent",
+            ["stop"],
+            "tiers.large.unsent: 'stop' is not allowed; allowed is a list out of temperature, top_p, top_k, min_p",
         ),
         ("tiers.large.concurrency", 0, f"tiers.large.concurrency: 0 is not allowed; {POSITIVE}"),
         (

@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 
-from hybrid_batch.config import parse_config
+from hybrid_batch.config import EndpointTier, parse_config
 from hybrid_batch.config.explain import explain
 from hybrid_batch.core.cost import EngineTimePrice, TokenPrice
 from hybrid_batch.core.errors import ConfigError
 from hybrid_batch.core.inputs import InputSpec
 from hybrid_batch.core.routing import SmallSharePolicy, ThresholdPolicy
-from hybrid_batch.engines.base import EndpointRecipe, Sampling, ServerRecipe
+from hybrid_batch.engines.base import ChatRequest, EndpointRecipe, Sampling, ServerRecipe
+from hybrid_batch.engines.chat_wire import to_payload
+from hybrid_batch.engines.request_body import overrides_of, with_overrides
+from hybrid_batch.engines.request_fields import Passed
 
 SECRETS = {"HF_TOKEN": "hush-1", "PLAIN": "hush-2"}
 CONFIG = parse_config(
@@ -80,6 +83,30 @@ def test_all_that_a_request_may_have_goes_into_the_sampling() -> None:
     assert told.endswith("every request has response_format, tools, tool_choice, chat_template_kwargs")
 
 
+def test_a_job_passes_on_for_all_rows_what_a_row_may_pass_on() -> None:
+    given = {
+        "min_tokens": 2,
+        "ignore_eos": False,
+        "stop_token_ids": [7],
+        "bad_words": ["x"],
+        "logit_bias": {"7": -100},
+        "include_stop_str_in_output": True,
+        "skip_special_tokens": False,
+        "include_reasoning": True,
+        "parallel_tool_calls": False,
+        "reasoning_effort": "low",
+        "user": "",
+    }
+    assert given.keys() == Passed.model_fields.keys()
+    section = type(CONFIG.sampling).model_validate(given)
+    asked = ChatRequest([], section.to_sampling())
+    assert to_payload(asked, "m") == to_payload(ChatRequest([]), "m") | given
+    assert to_payload(with_overrides(asked, overrides_of('{"min_tokens":3}')), "m")["min_tokens"] == 3
+    config = CONFIG.model_copy(update={"sampling": section})
+    assert dict(explain(config))["sampling"].endswith(f"every request has {', '.join(given)}")
+    assert config.redacted()["sampling"]["stop_token_ids"] == [7]
+
+
 def test_a_tier_may_ask_an_adapter() -> None:
     flags = {"enable_lora": True, "lora-modules": "legal=/models/legal"}
     tier = type(CONFIG.tiers.small).model_validate({"model": "org/small", "engine_args": flags, "adapter": "legal"})
@@ -133,6 +160,15 @@ def test_an_endpoint_tier_gives_recipe_and_price() -> None:
     assert large.recipe("large") == EndpointRecipe("large", "big", "https://host/v1", "KEY")
     assert large.price() == TokenPrice(Decimal("0.5"), Decimal(2))
     assert large.model_folder() is None
+
+
+def test_an_endpoint_tier_may_be_spared_fields() -> None:
+    given = {"max_tokens_field": "max_completion_tokens", "unsent": ["temperature", "top_p"]}
+    tier = EndpointTier.model_validate({"endpoint": "https://host/v1", "model": "big", **given})
+    recipe = tier.recipe("large")
+    assert (recipe.max_tokens_field, recipe.unsent) == ("max_completion_tokens", ("temperature", "top_p"))
+    told = dict(explain(CONFIG.model_copy(update={"tiers": CONFIG.tiers.model_copy(update={"large": tier})})))
+    assert told["tiers.large"].endswith("; temperature, top_p not sent")
 
 
 def test_nothing_secret_is_in_records_or_explanations() -> None:

@@ -62,6 +62,7 @@ def test_what_changes_no_answer_changes_no_identity(setting, override):
         "sampling.max_tokens=9",
         "sampling.seed=1",
         "sampling.temperature=0.1",
+        "sampling.min_tokens=0",
         "prompt.system=Be brief.",
         "input.limit=5",
         "input.max_prompt_bytes=99",
@@ -75,6 +76,16 @@ def test_what_changes_no_answer_changes_no_identity(setting, override):
 )
 def test_what_may_change_an_answer_changes_the_identity(setting, override):
     assert identify(setting, override) != identify(setting)
+
+
+def test_what_an_endpoint_is_not_sent_is_part_of_the_identity_and_the_name_of_the_bound_is_not(setting):
+    setting["document"]["tiers"]["large"] = {"endpoint": "https://host/v1", "model": "big"}
+    before = identify(setting)
+    assert identify(setting, "tiers.large.unsent=[]") == before
+    assert identify(setting, "tiers.large.max_tokens_field=max_completion_tokens") == before
+    unsent = identify(setting, "tiers.large.unsent=[top_p, temperature]")
+    assert unsent != before
+    assert identify(setting, "tiers.large.unsent=[temperature, top_p]") == unsent
 
 
 @pytest.mark.parametrize("name", ["in/q.parquet", "model/config.json", "model/model.safetensors", "router/router.json"])

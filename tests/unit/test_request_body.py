@@ -82,6 +82,14 @@ def test_a_rows_constraint_takes_the_place_of_the_jobs():
     assert overridden(job, tools=[TOOL]).sampling.tool_choice is None
 
 
+def test_what_is_passed_on_is_laid_over_the_jobs_field_by_field():
+    job = Sampling(passed='{"ignore_eos":true,"logit_bias":{"7":-1.0},"min_tokens":4}')
+    changed = overridden(job, min_tokens=2, user="me", logit_bias={"8": 1}, ignore_eos=None).sampling
+    assert changed == Sampling(passed='{"ignore_eos":true,"logit_bias":{"8":1},"min_tokens":2,"user":"me"}')
+    assert overridden(job, top_k=3).sampling == replace(job, top_k=3)
+    assert overridden(Sampling(), min_tokens=2).sampling == Sampling(passed='{"min_tokens":2}')
+
+
 def test_the_members_of_a_schema_keep_their_order():
     sent = to_payload(overridden(Sampling(), structured_outputs={"json": SCHEMA}), "m")
     assert list(sent["structured_outputs"]["json"]["properties"]) == ["z", "a"]

@@ -200,6 +200,7 @@ def test_requests_are_identical_only_without_chance_and_with_all_that_is_sent():
     same = requests(["a"]) * 2
     other = [replace(same[0], sampling=replace(cold, max_tokens=9)), replace(same[0], sampling=warm)]
     assert first_of_equals([*same, *other, other[1], other[0]]) == [0, 0, 2, 3, 4, 2]
+    assert first_of_equals(requests("aa", replace(cold, temperature=None))) == [0, 1]
 
 
 def test_the_deaths_of_a_neighbour_do_not_make_a_shard_hopeless():

@@ -58,6 +58,18 @@ def test_what_a_row_asks_for_takes_the_place_of_the_jobs_sampling():
     assert results["model"].to_pylist() == ["model", "legal"]
 
 
+def test_what_an_endpoint_is_not_sent_has_no_value_whoever_asks_for_it():
+    table = shard({"prompt": "a"}, {"prompt": "b", "request": '{"temperature": 0.5, "top_p": 0.5, "top_k": 3}'})
+    table = table.append_column(ANSWER, pa.array([0, 1]))
+    job = Sampling(max_tokens=7, seed=3)
+
+    plain, own = generate.requests_of(table, job, None, ("temperature", "top_p"))
+    assert plain.sampling == replace(job, temperature=None, top_p=None)
+    assert own.sampling == replace(plain.sampling, top_k=3, seed=4)
+    unseeded = generate.requests_of(table, job, None, ("seed",))
+    assert [request.sampling.seed for request in unseeded] == [None, None]
+
+
 def test_a_request_that_was_refused_stays_unread():
     table = shard({"request": '{"temperature": 9}', "error_kind": "invalid_request", "error_message": "temperature"})
     results = generate.results_table(table, generate.refused_answers(table), "rejected", None)
