@@ -15,7 +15,7 @@ from hybrid_batch.engines.base import INVALID_JSON, INVALID_REQUEST
 from hybrid_batch.ledger import Ledger
 from hybrid_batch.stages import guard
 from hybrid_batch.stages.ask import ENGINE_KILLED, PASSING
-from hybrid_batch.status import find
+from hybrid_batch.status import find_run
 
 ANSWERING: Final = PASSING | {INVALID_REQUEST, INVALID_JSON, ENGINE_KILLED, "context_overflow"}
 """Kinds of errors that rows meet while they are answered: these rows can be asked again."""
@@ -67,7 +67,7 @@ def finished_run(url: str) -> tuple[Ledger, Plan]:
     Raises ``InputError`` if there is no run, ``ConfigError`` for a labelling, ``RunConflictError`` for a run that is
     not finished.
     """
-    ledger, plan = find(url, lambda plan: not plan.is_retry and not plan.is_labelling)
+    ledger, plan = find_run(url, lambda plan: not plan.is_retry and not plan.is_labelling)
     if plan.is_labelling:
         raise ConfigError(f"{ledger.layout.root}: is a labelling; failed rows of runs alone are asked again")
     if not ledger.is_finished():

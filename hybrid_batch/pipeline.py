@@ -7,7 +7,6 @@ it finished are therefore the same call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -171,8 +170,8 @@ def _require_unchanged(job: Job[JobConfig]) -> None:
 
     Files that were added are not part of this run and change nothing in it.
     """
-    listed = list_input(job.config.input.to_spec())
-    found = Difference.between(map(astuple, job.source.files), map(astuple, listed))
+    before, listed = job.source.files, list_input(job.config.input.to_spec())
+    found = Difference.between(*([(file.url, file.size, file.etag) for file in files] for files in (before, listed)))
     if found.lost:
         parts = {split.number for split in job.plan.splits if any(piece.url in found.lost for piece in split.pieces)}
         job.ledger.forget_scored(parts)

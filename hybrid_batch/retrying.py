@@ -17,7 +17,7 @@ from hybrid_batch import accounting
 from hybrid_batch.answering import Job, answer, drafted_routing, models, prices, session, write_routed
 from hybrid_batch.config import AnswerConfig, load_config
 from hybrid_batch.config.recorded import recorded_config
-from hybrid_batch.core.errors import RunConflictError, StorageError
+from hybrid_batch.core.errors import InputError, RunConflictError, StorageError
 from hybrid_batch.core.fingerprint import Plain
 from hybrid_batch.core.inputs import Piece, Split
 from hybrid_batch.core.layout import RunLayout, output_of
@@ -83,8 +83,8 @@ def configured(ledger: Ledger, plan: Plan, overrides: Sequence[str] = (), file: 
 def retry(asked: Retry, observer: Observer) -> RunOutcome:
     """Start, resume or find finished the retry ``asked``, whose rows are at least one.
 
-    Raises ``ConfigError`` or ``RunConflictError`` before any model is loaded, ``InfrastructureError`` when something
-    outside failed: then the same call goes on where this one stopped.
+    Raises ``ConfigError``, ``InputError`` or ``RunConflictError`` before any model is loaded, ``InfrastructureError``
+    when something outside failed: then the same call goes on where this one stopped.
     """
     source = _source(asked)
     plan = draft_plan(asked, source)
@@ -147,8 +147,13 @@ def _require_ready(asked: Retry, source: InputPlan, observer: Observer) -> None:
 
 def _source(asked: Retry) -> InputPlan:
     """The result objects of the run that hold the rows, in splits of about a shard's rows, and its kept columns."""
-    layout = asked.of.ledger.layout
-    pieces = [Piece(layout.results(shard), rows=rows) for shard, rows in asked.of.of(asked.kinds)]
+    layout, shards = asked.of.ledger.layout, asked.of.of(asked.kinds)
+    if gone := {shard for shard, _ in shards} - asked.of.ledger.routed():
+        raise InputError(
+            f"{layout.routed_folder}: {len(gone):,} of {len(shards):,} shards were removed, and with them the text of "
+            "the failed rows; answer the input in a new run"
+        )
+    pieces = [Piece(layout.results(shard), rows=rows) for shard, rows in shards]
     target = Target(rows=asked.config.shard_rows(), bytes=1, pieces=_SHARDS_PER_PART)
     splits = pack((Sized(piece, piece.rows or 0, 0) for piece in pieces), target)
     return InputPlan((), splits, _kept(asked.of), sum(piece.rows or 0 for piece in pieces))

@@ -25,7 +25,7 @@ def status(url: str) -> RunStatus:
 
     Raises ``InputError`` if there is no run, ``RunConflictError`` if its plan cannot be read.
     """
-    ledger, plan = find(url)
+    ledger, plan = find_run(url)
     manifest = ledger.manifest()
     routing = ledger.routing()
     receipts = ledger.receipts(ledger.committed()) if routing else []
@@ -43,7 +43,7 @@ def status(url: str) -> RunStatus:
     )
 
 
-def find(url: str, wanted: Callable[[Plan], bool] = lambda _: True) -> tuple[Ledger, Plan]:
+def find_run(url: str, wanted: Callable[[Plan], bool] = lambda _: True) -> tuple[Ledger, Plan]:
     """The run at ``url``, or the newest run of the output folder ``url`` whose plan is ``wanted``.
 
     Raises ``InputError`` if there is none, ``RunConflictError`` if a plan cannot be read.

@@ -277,6 +277,16 @@ def test_the_command_answers_them_and_keeps_its_exit_code(run):
     assert f"{len(CUT)} of {len(CUT)} rows failed (100.0%), allowed by run.max_error_rate are 50.0%" in err
 
 
+def test_a_run_without_its_routed_rows_is_refused(run, tmp_path):
+    copy = shutil.copytree(run[0].layout.root, tmp_path / "out" / "runs" / run[0].layout.run_id)
+    for path in (copy / "routed").rglob("shard-*.parquet"):
+        path.unlink()
+    code, _, err = call("retry", str(copy), "--errors", "context_overflow")
+    assert code == 2
+    assert re.search(rf"^error: {copy}/routed: (\d+) of \1 shards were removed", err, re.MULTILINE)
+    assert not list(copy.parent.glob("test-retry-*"))
+
+
 def test_an_unfinished_run_is_not_retried(document, tmp_path):
     config = load(failing(document, tmp_path), tmp_path)
     part = pipeline.run_part(config, Recorder(), shards=1)
