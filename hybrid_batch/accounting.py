@@ -48,6 +48,18 @@ def account(
         jobs.write_dead_letters(spark, ledger.layout, failed)
     if plan.input_format == OPENAI_BATCH:
         write_batch_files(spark, ledger.layout, routing.shards)
+    return conclude(ledger, plan, routing, receipts, models, prices)
+
+
+def conclude(
+    ledger: Ledger,
+    plan: Plan,
+    routing: Routing,
+    receipts: list[Receipt],
+    models: Mapping[str, str],
+    prices: Prices,
+) -> RunOutcome:
+    """Write the reports of a run whose rows all have results, and commit its manifest."""
     costs = tier_costs(receipts, models, prices)
     counterfactual = all_large(costs)
     manifest = _manifest(ledger, plan, routing, receipts, costs, counterfactual)

@@ -73,6 +73,7 @@ def label(config: LabelConfig, observer: Observer) -> Labelled:
     source = plan_input(_spec(config))
     ledger, plan = _draft(config, source)
     if (manifest := ledger.manifest()) is not None and open_store(ledger.layout.root).stat(_place(config, ledger)):
+        ledger.mark_success()
         return _labelled(config, ledger, manifest, already_there=True)
     _require_ready(config, source, observer)
     job = Job(config, source, ledger.commit_plan(plan), ledger, observer)

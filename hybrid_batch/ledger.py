@@ -50,10 +50,15 @@ class Routing:
 
 
 class Ledger:
-    """Reads and writes the records of the run at ``layout``."""
+    """Reads and writes the records of the run at ``layout``.
 
-    def __init__(self, layout: RunLayout) -> None:
+    ``mends`` says whether a missing copy of a receipt is made again when receipts are read: a look from outside writes
+    nothing.
+    """
+
+    def __init__(self, layout: RunLayout, *, mends: bool = True) -> None:
         self.layout = layout
+        self._mends = mends
         self._store: Store = open_store(layout.root)
         self._receipts: dict[ShardId, Receipt] = {}
 
@@ -152,12 +157,19 @@ class Ledger:
         return None if data is None else json.loads(data)
 
     def commit_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Commit the manifest unless there is one -> the manifest that holds."""
+        """Commit the manifest unless there is one -> the manifest that holds.  ``_SUCCESS`` comes after it."""
         self._store.put_if_absent(self.layout.manifest, _json(manifest))
         held = self.manifest()
         if held is None:
             raise StorageError(f"{self.layout.manifest} vanished after it was written")
+        self.mark_success()
         return held
+
+    def mark_success(self) -> None:
+        """Write ``_SUCCESS`` where it is missing; the run has a manifest."""
+        # Looked for first: who may only read can still be told that a run is finished.
+        if self._store.stat(self.layout.success) is None:
+            self._store.put_if_absent(self.layout.success, b"")
 
     def put_report(self, url: str, data: bytes) -> None:
         """Write or replace a report: derived from committed objects, so the last writer may win."""
@@ -168,7 +180,8 @@ class Ledger:
         if data is not None:
             return Receipt.from_dict(json.loads(data))
         receipt = self._receipt_of_results(shard)
-        self._store.put_if_absent(self.layout.receipt(shard), _json(receipt.to_dict()))
+        if self._mends:
+            self._store.put_if_absent(self.layout.receipt(shard), _json(receipt.to_dict()))
         return receipt
 
     def _receipt_of_results(self, shard: ShardId) -> Receipt:

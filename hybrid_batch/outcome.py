@@ -42,10 +42,33 @@ class StageStatus:
     done_rows: int
     planned_rows: int | None
 
+    @property
+    def complete(self) -> bool:
+        return self.done_units == self.planned_units
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast an unfinished run goes, as far as storage tells.
+
+    ``stage`` is the one under way, ``rows_per_second`` its rate towards the last commit and ``eta_seconds`` the time to
+    its end at that rate, each None where it is not known.  ``waited_seconds`` is how long ago the last object was
+    committed, by the clocks of the store and of this machine; ``stalled`` says that this is unusually long.
+    """
+
+    stage: str
+    rows_per_second: float | None
+    eta_seconds: float | None
+    waited_seconds: float
+    stalled: bool
+
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run or a labelling as storage tells it; ``state`` is ``finished`` or ``unfinished``: running or interrupted."""
+    """A run or a labelling as storage tells it; ``state`` is ``finished`` or ``unfinished``: running or interrupted.
+
+    ``pace`` is None for a finished run.
+    """
 
     layout: RunLayout
     state: str
@@ -53,3 +76,8 @@ class RunStatus:
     costs: tuple[TierCost, ...]
     errors: Mapping[str, int]
     labelling: bool = False
+    pace: Pace | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.state == "finished"

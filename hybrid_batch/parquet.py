@@ -44,7 +44,12 @@ def batches_to_parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> 
 
 def _options(schema: pa.Schema) -> dict[str, Any]:
     repeating = [name for name in schema.names if name not in _DIFFERENT]
-    return {"compression": "zstd", "compression_level": 1, "use_dictionary": repeating or False}
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": repeating or False,
+        "write_page_checksum": True,
+    }
 
 
 def read_batches(file: pa.NativeFile, most_rows: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
@@ -52,6 +57,24 @@ def read_batches(file: pa.NativeFile, most_rows: int, columns: Sequence[str] | N
     with pq.ParquetFile(file) as parquet:
         for group in range(parquet.num_row_groups):
             yield from parquet.iter_batches(most_rows, [group], list(columns) if columns else None, use_threads=False)
+
+
+def read_checked(source: bytes | pa.NativeFile, columns: Sequence[str], *, whole: bool) -> pa.Table:
+    """The ``columns`` that are there, with the file's metadata; every page that is read is held against its checksum.
+
+    ``whole`` reads and decodes all other columns as well.  Raises ``OSError`` or ``pyarrow.ArrowException`` for damage.
+    """
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        schema = parquet.schema_arrow
+        present = [name for name in columns if name in schema.names]
+        wanted = None if whole else present
+        groups = [
+            parquet.read_row_group(group, wanted, use_threads=False).select(present)
+            for group in range(parquet.num_row_groups)
+        ]
+    empty = schema.empty_table().select(present)
+    return pa.concat_tables([empty, *groups]).replace_schema_metadata(schema.metadata)
 
 
 def uncompressed_bytes(file: pa.NativeFile) -> int:

@@ -49,6 +49,7 @@ def run(config: JobConfig, observer: Observer, *, new_run: bool = False) -> RunO
     plan = draft_plan(config, source)
     ledger = Ledger(RunLayout.of(normalise(config.run.output), plan.run_id))
     if (manifest := ledger.manifest()) is not None:
+        ledger.mark_success()
         return accounting.finished_outcome(ledger, manifest)
     job = _begin(config, source, plan, ledger, observer, new_run=new_run)
     with session(job) as spark:

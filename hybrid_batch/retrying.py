@@ -90,6 +90,7 @@ def retry(asked: Retry, observer: Observer) -> RunOutcome:
     plan = draft_plan(asked, source)
     ledger = _ledger(asked, plan)
     if (manifest := ledger.manifest()) is not None:
+        ledger.mark_success()
         return accounting.finished_outcome(ledger, manifest)
     _require_ready(asked, source, observer)
     job = Job(asked.config, source, ledger.commit_plan(plan), ledger, observer)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hybrid_batch.cli import exporting, job, labels, retries, routers, training  # noqa: F401 - importing a module registers its commands
-from hybrid_batch.cli.base import INTERRUPTED, TERMINATED, app
+from hybrid_batch.cli import exporting, job, labels, looks, retries, routers, training  # noqa: F401 - importing a module registers its commands
+from hybrid_batch.cli.base import INTERRUPTED, NOT_PROVED, TERMINATED, app
 
-__all__ = ["INTERRUPTED", "TERMINATED", "app", "main"]
+__all__ = ["INTERRUPTED", "NOT_PROVED", "TERMINATED", "app", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 DEBUG_VARIABLE: Final = "HYBRID_BATCH_DEBUG"
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
+NOT_PROVED: Final = 5
+"""`verify` found something wrong with a run."""
 
 app = typer.Typer(
     help="Batch inference on two language models at the least cost for a promised quality.",

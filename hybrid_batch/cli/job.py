@@ -1,4 +1,4 @@
-"""Commands about a run: start it, check it, look at it."""
+"""Commands about a job: run it, check it."""
 
 from __future__ import annotations
 
@@ -84,21 +84,6 @@ def check(config: ConfigFile, date: Date = None, limit: Limit = None, overrides:
         console.print(_verdict(findings), style="bold")
         if any(finding.level == ERROR for finding in findings):
             raise typer.Exit(NOT_READY)
-
-
-@app.command()
-def status(
-    run_url: Annotated[
-        str, typer.Argument(metavar="RUN", help="Folder or s3:// URL of a run, or of an output: then its newest run.")
-    ],
-) -> None:
-    """Show how far a run is, from any machine."""
-    with errors_told():
-        from hybrid_batch import pipeline
-        from hybrid_batch.reports.console import status_view
-
-        console = terminal()
-        console.print(status_view(pipeline.status(run_url), console.width), crop=False)
 
 
 @app.command()

@@ -58,6 +58,11 @@ class RunLayout:
         return f"{self.results_folder}/{_shard_path(shard)}.parquet"
 
     @property
+    def success(self) -> str:
+        """An empty object for those who look for one; no reader of Parquet takes a name with ``_`` for data."""
+        return f"{self.results_folder}/_SUCCESS"
+
+    @property
     def receipts_folder(self) -> str:
         return f"{self.root}/receipts"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from statistics import median
 from typing import Final, Protocol
 
+from hybrid_batch.core.cost import union_length
 from hybrid_batch.core.records import EngineLoad
 
 FEW_PARTS: Final = 0.1
@@ -21,6 +22,12 @@ LONG_SECONDS: Final = 30.0
 
 SKEWED: Final = 3.0
 """So many times the median of the parts makes the slowest one a straggler."""
+
+RECENT_US: Final = 30 * 60 * 1_000_000
+"""How far back a rate looks from the last commit."""
+
+STALLED_SECONDS: Final = 300.0
+"""A shorter time without a commit says nothing about the driver."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,35 @@ def skew_of(times: Iterable[PartTime]) -> Skew | None:
     slowest, usual = max(known, key=lambda time: time.seconds), median(time.seconds for time in known)
     long = slowest.seconds - usual >= LONG_SECONDS and slowest.seconds >= SKEWED * usual
     return Skew(slowest, usual) if long else None
+
+
+@dataclass(frozen=True)
+class Work:
+    """Rows that were committed together, and the time that they took, in microseconds since the epoch."""
+
+    started_us: int
+    finished_us: int
+    rows: int
+
+
+def recent_rate(work: Sequence[Work]) -> float | None:
+    """Rows per second towards the last commit; None where that cannot be told.
+
+    Counted are the rows that were finished after the first finish of the last half hour, over the time since in which
+    something was under way: a pause between two starts of a run does not make it slow.
+    """
+    last = max((one.finished_us for one in work), default=0)
+    recent = [one for one in work if one.finished_us > last - RECENT_US]
+    first = min((one.finished_us for one in recent), default=0)
+    later = [one for one in recent if one.finished_us > first]
+    counted, begin = (later, first) if later else (recent, 0)
+    busy_us = union_length([(max(one.started_us, begin), one.finished_us) for one in recent])
+    return sum(one.rows for one in counted) * 1_000_000 / busy_us if busy_us else None
+
+
+def is_stalled(waited_seconds: float, longest_seconds: float) -> bool:
+    """Whether a wait for the next commit is so long that the driver may be gone; ``longest_seconds``: one shard's."""
+    return waited_seconds >= max(STALLED_SECONDS, LONG_GAPS * longest_seconds)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from hybrid_batch.core.cost import TierCost
 from hybrid_batch.core.records import total_usage
-from hybrid_batch.outcome import RunOutcome, RunStatus, StageStatus
+from hybrid_batch.outcome import Pace, RunOutcome, RunStatus, StageStatus
 from hybrid_batch.reports import words
 
 _LEVEL_STYLE = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "error": ("✗", "red")}
@@ -41,7 +41,7 @@ def cost_view(costs: Sequence[TierCost], width: int = 80) -> Table:
     rows = [(cost.tier, words.short_model(cost.model), _figures([cost])) for cost in costs]
     rows.append(("total", "", _figures(costs)))
     room = _room_for_model(rows, width)
-    table = _table()
+    table = plain_table()
     table.add_column("Tier", no_wrap=True)
     table.add_column("Model", no_wrap=True)
     for head in _NUMBERS:
@@ -114,7 +114,7 @@ def failures_view(kinds: Mapping[str, int], refused: Mapping[str, int], passing:
     """The failed rows of a run before anything is done about them: which can be asked again, and how."""
     if not kinds and not refused:
         return Text("No row of the run failed.")
-    table = _table()
+    table = plain_table()
     table.add_column("Rows", justify="right", no_wrap=True)
     table.add_column("Kind", no_wrap=True)
     table.add_column("Asked again by", overflow="fold")
@@ -140,19 +140,46 @@ def places_view(places: Iterable[tuple[str, str]]) -> RenderableType:
 def status_view(status: RunStatus, width: int = 80) -> RenderableType:
     """A run as its objects in storage tell it."""
     head = Text.assemble("Run ", (status.layout.run_id, "bold"), " is ", (status.state, "bold"), ".")
-    table = _table()
+    table = plain_table()
     table.add_column("Stage", no_wrap=True)
     for name in ("Parts done", "Rows done", ""):
         table.add_column(name, justify="right", no_wrap=True)
     for stage in status.stages:
         table.add_row(stage.name, *_stage_figures(stage))
     parts: list[RenderableType] = [head, Text(), table]
+    if status.pace is not None:
+        parts += [Text(), pace_view(status.pace)]
     if status.costs:
         parts += [Text(), cost_view(status.costs, width)]
     if status.errors:
         parts += [Text(), Text("Queries without an answer:", style="red"), errors_view(status.errors)]
     places = words.label_places if status.labelling else words.places
     return Group(*parts, Text(), places_view(places(status.layout)))
+
+
+def pace_view(pace: Pace) -> RenderableType:
+    """How fast a run goes, and when it last came on; in yellow where its driver may be gone."""
+    facts = [f"{pace.rows_per_second:,.1f} rows/s"] if pace.rows_per_second else []
+    facts += [f"ETA {words.duration(pace.eta_seconds)}"] if pace.eta_seconds is not None else []
+    lines = [Text(f"{pace.stage}: {', '.join(facts)}")] if facts else []
+    return Group(*lines, Text(words.waited(pace).capitalize(), style="yellow" if pace.stalled else "dim"))
+
+
+def status_line(status: RunStatus) -> str:
+    """A run in one line, for a log."""
+    pace = status.pace
+    name = pace.stage if pace else status.stages[-1].name
+    stage = next(stage for stage in status.stages if stage.name == name)
+    usage, spent = total_usage(cost.usage for cost in status.costs), words.spent(status.costs)
+    facts = [f"{stage.name}: {_of(stage.done_rows, stage.planned_rows)} rows"]
+    if pace and pace.rows_per_second:
+        facts.append(f"{pace.rows_per_second:,.1f} rows/s")
+    if pace and pace.eta_seconds is not None:
+        facts.append(f"ETA {words.duration(pace.eta_seconds)}")
+    facts.append(f"{words.count(usage.prompt_tokens + usage.completion_tokens)} tokens")
+    facts += [] if spent is None else [f"{words.usd(spent)} USD"]
+    facts += [f"{words.count(rows)} {kind}" for kind, rows in status.errors.items()]
+    return ", ".join([*facts, words.waited(pace) if pace else "finished"])
 
 
 def _stage_figures(stage: StageStatus) -> list[str]:
@@ -186,7 +213,8 @@ def findings_view(findings: Iterable[tuple[str, str, str]]) -> Table:
     return grid
 
 
-def _table() -> Table:
+def plain_table() -> Table:
+    """The one look of tables."""
     return Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,

@@ -22,6 +22,7 @@ from hybrid_batch.core.cost import (
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.records import Usage
 from hybrid_batch.core.routing import LARGE, SMALL
+from hybrid_batch.outcome import Pace
 
 UNKNOWN: Final = "–"  # noqa: RUF001 - an en dash reads as "no figure" in a column of numbers
 
@@ -168,6 +169,14 @@ def spared(usage: Usage) -> tuple[str, ...]:
     if cached:
         told.append(f"{percent(cached / usage.prompt_tokens)} of the prompt tokens came from the prefix cache")
     return tuple(told)
+
+
+def waited(pace: Pace) -> str:
+    """How long ago something was committed, without a full stop."""
+    ago = duration(pace.waited_seconds)
+    if pace.stalled:
+        return f"nothing was committed for {ago}; is its driver still there?"
+    return f"last commit {ago} ago"
 
 
 def spent(costs: Sequence[TierCost]) -> Decimal | None:

@@ -78,7 +78,7 @@ def request_bytes(rows: pa.RecordBatch | pa.Table) -> pa.Array:
 def sort_keys(rows: pa.RecordBatch) -> pa.Array:
     """Unique ordered keys, string ``[n]``: the text's beginning, then hashes of its blocks, of all of it, of the id."""
     text = request_text(rows)
-    ends = (map(_text_hashes, _utf8(text)), map(xxhash.xxh64_hexdigest, _utf8(rows["query_id"])))
+    ends = (map(_text_hashes, utf8(text)), map(xxhash.xxh64_hexdigest, utf8(rows["query_id"])))
     hashes = (pa.array(values, pa.string()) for values in ends)
     return pc.binary_join_element_wise(pc.utf8_slice_codeunits(text, 0, KEY_PREFIX_CHARACTERS), *hashes, "\x00")
 
@@ -97,11 +97,11 @@ def sampled(rows: pa.RecordBatch, rate: float) -> pa.RecordBatch:
     if rate >= 1:
         return rows
     limit = int(rate * 2**64)
-    chosen = [xxhash.xxh64_intdigest(value, seed=1) < limit for value in _utf8(rows["query_id"])]
+    chosen = [xxhash.xxh64_intdigest(value, seed=1) < limit for value in utf8(rows["query_id"])]
     return rows.filter(pa.array(chosen, pa.bool_()))
 
 
-def _utf8(values: pa.StringArray) -> Iterator[memoryview]:
+def utf8(values: pa.StringArray) -> Iterator[memoryview]:
     """The bytes of each text where they lie; none of ``values`` is null."""
     _, offsets, data = values.buffers()
     places = np.frombuffer(offsets, dtype=np.int32)[values.offset : values.offset + len(values) + 1].tolist()

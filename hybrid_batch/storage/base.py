@@ -1,7 +1,7 @@
 """What every store can do, whatever holds its bytes."""
 
 import builtins
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -18,11 +18,14 @@ class ObjectInfo:
 
     ``url`` is normalised, ``size`` is in bytes.  ``etag`` changes when the content is replaced: S3's ETag
     without quotes, or modification time (ns) and size of a local file.  Compare it for equality only.
+    ``modified_us`` is when it was written by the store's clock, in microseconds since the epoch; S3 tells it in whole
+    seconds in some answers, so it is no part of a comparison.
     """
 
     url: str
     size: int
     etag: str
+    modified_us: int = field(default=0, compare=False)
 
 
 class Store(Protocol):
@@ -44,6 +47,11 @@ class Store(Protocol):
         What lies in them is not looked at, so the call is cheap however much that is.  Names that begin with a dot
         are left out.  ``[]`` for a folder that is not there.
         """
+        ...
+
+    def list_temporary(self, prefix_url: str) -> "builtins.list[ObjectInfo]":
+        """What :meth:`list` leaves out because its name begins with ``TEMP_PREFIX``: unfinished writes and probes below
+        the folder ``prefix_url``, at any depth, sorted by URL."""
         ...
 
     def stat(self, url: str) -> ObjectInfo | None:

@@ -4,7 +4,7 @@ import builtins
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -44,13 +44,20 @@ class LocalStore:
         with storage_errors(str(root), "list"):
             if root.is_file():
                 return [_info(str(root), root.stat())]
-            return sorted(_walk(root, set()), key=lambda found: found.url)
+            return sorted(_walk(root, set(), _is_visible), key=lambda found: found.url)
+
+    def list_temporary(self, prefix_url: str) -> "builtins.list[ObjectInfo]":
+        """See Store.list_temporary."""
+        root = Path(normalise(prefix_url))
+        with storage_errors(str(root), "list"):
+            return sorted(_walk(root, set(), _is_temporary), key=lambda found: found.url)
 
     def folders(self, prefix_url: str, beginning: str = "") -> builtins.list[str]:
         """See Store.folders.  An empty folder counts."""
         root = Path(normalise(prefix_url))
         with storage_errors(str(root), "list"):
-            return sorted(str(path) for path in _visible(root) if path.name.startswith(beginning) and path.is_dir())
+            found = [path for path in _entries(root) if _is_visible(path.name) and path.name.startswith(beginning)]
+            return sorted(str(path) for path in found if path.is_dir())
 
     def stat(self, url: str) -> ObjectInfo | None:
         """See Store.stat."""
@@ -130,7 +137,8 @@ def storage_errors(url: str, action: str) -> Iterator[None]:
 
 
 def _info(path: str, status: os.stat_result) -> ObjectInfo:
-    return ObjectInfo(path, status.st_size, f"{status.st_mtime_ns:x}-{status.st_size:x}")
+    etag = f"{status.st_mtime_ns:x}-{status.st_size:x}"
+    return ObjectInfo(path, status.st_size, etag, status.st_mtime_ns // 1000)
 
 
 def _status(path: Path) -> os.stat_result | None:
@@ -140,25 +148,36 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[ObjectInfo]:
+def _walk(folder: Path, seen: set[tuple[int, int]], wanted: Callable[[str], bool]) -> Iterator[ObjectInfo]:
+    """Files of the names that are ``wanted``, below every folder whose name does not begin with a dot."""
     status = _status(folder)
     if status is None or (status.st_dev, status.st_ino) in seen:
         return
     seen.add((status.st_dev, status.st_ino))
-    for path in _visible(folder):
+    for path in _entries(folder):
+        if not (wanted(path.name) or _is_visible(path.name)):
+            continue
         # A file deleted since the folder was read is not there, and a dangling link never was.
         found = _status(path)
-        if found and S_ISREG(found.st_mode):
+        if found and S_ISREG(found.st_mode) and wanted(path.name):
             yield _info(str(path), found)
-        elif found and S_ISDIR(found.st_mode):
-            yield from _walk(path, seen)
+        elif found and S_ISDIR(found.st_mode) and _is_visible(path.name):
+            yield from _walk(path, seen, wanted)
 
 
-def _visible(folder: Path) -> tuple[Path, ...]:
+def _entries(folder: Path) -> tuple[Path, ...]:
     try:
-        return tuple(path for path in folder.iterdir() if not path.name.startswith("."))
+        return tuple(folder.iterdir())
     except _MISSING:
         return ()
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".")
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(TEMP_PREFIX)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import builtins
 import random
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ class S3Store:
         url = normalise(prefix_url)
         bucket, key = split_s3(url)
         with _connection(url, "s3:ListBucket", "list") as connection:
-            found = _list_keys(connection.client, bucket, f"{key}/" if key else "")
+            found = _list_keys(connection.client, bucket, f"{key}/" if key else "", _is_data)
         if found or not key:
             return sorted(found, key=lambda info: info.url)
         single = self.stat(url)
@@ -47,6 +47,14 @@ class S3Store:
             found = _list_folders(connection.client, bucket, prefix + beginning)
         return sorted(f"s3://{bucket}/{name}" for name in found if _is_data(name.removeprefix(prefix)))
 
+    def list_temporary(self, prefix_url: str) -> builtins.list[ObjectInfo]:
+        """See Store.list_temporary.  Writes are single puts, so there are no parts of uploads to look for."""
+        url = normalise(prefix_url)
+        bucket, key = split_s3(url)
+        with _connection(url, "s3:ListBucket", "list") as connection:
+            found = _list_keys(connection.client, bucket, f"{key}/" if key else "", _is_temporary)
+        return sorted(found, key=lambda info: info.url)
+
     def stat(self, url: str) -> ObjectInfo | None:
         """See Store.stat."""
         url, bucket, key = _object(url)
@@ -59,7 +67,7 @@ class S3Store:
                 # A HEAD answer has no body that tells a missing key from a missing bucket.
                 connection.client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
                 return None
-        return ObjectInfo(url, int(answer["ContentLength"]), _etag(answer))
+        return ObjectInfo(url, int(answer["ContentLength"]), _etag(answer), _modified_us(answer))
 
     def read(self, url: str) -> bytes:
         """See Store.read."""
@@ -156,13 +164,17 @@ def _etag(answer: dict[str, Any]) -> str:
     return str(answer["ETag"]).strip('"')
 
 
-def _list_keys(client: Any, bucket: str, prefix: str) -> builtins.list[ObjectInfo]:
+def _modified_us(answer: dict[str, Any]) -> int:
+    return round(answer["LastModified"].timestamp() * 1_000_000)
+
+
+def _list_keys(client: Any, bucket: str, prefix: str, wanted: Callable[[str], bool]) -> builtins.list[ObjectInfo]:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return [
-        ObjectInfo(f"s3://{bucket}/{item['Key']}", int(item["Size"]), _etag(item))
+        ObjectInfo(f"s3://{bucket}/{item['Key']}", int(item["Size"]), _etag(item), _modified_us(item))
         for page in pages
         for item in page.get("Contents", [])
-        if _is_data(item["Key"].removeprefix(prefix))
+        if wanted(item["Key"].removeprefix(prefix))
     ]
 
 
@@ -174,6 +186,11 @@ def _list_folders(client: Any, bucket: str, prefix: str) -> builtins.list[str]:
 
 def _is_data(name: str) -> bool:
     return bool(name) and not name.endswith("/") and not any(part.startswith(".") for part in name.split("/"))
+
+
+def _is_temporary(name: str) -> bool:
+    *folders, last = name.split("/")
+    return last.startswith(TEMP_PREFIX) and not any(folder.startswith(".") for folder in folders)
 
 
 def _get(client: Any, bucket: str, key: str) -> bytes:

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hybrid_batch.core.errors import InputError, StorageError
-from hybrid_batch.storage import Store, basename, join, open_store, reading
+from hybrid_batch.storage import TEMP_PREFIX, Store, basename, join, open_store, reading
+from tests.support.driver import wait
 
 _RACER = """
 import sys
@@ -99,6 +101,40 @@ def test_a_listing_leaves_out_names_with_a_dot_and_nothing_else(root: str, store
     for name in [".hidden", "a/.hidden", ".folder/x", "a/visible", "_temporary/y"]:
         store.put(join(root, name), b"x")
     assert [info.url for info in store.list(root)] == [join(root, "_temporary/y"), join(root, "a/visible")]
+
+
+def test_unfinished_writes_and_probes_are_listed_apart(root: str, store: Store) -> None:
+    temporary = [f"{TEMP_PREFIX}probe-1", f"a/{TEMP_PREFIX}x", f"a/tier=small/{TEMP_PREFIX}y"]
+    for name in [
+        *temporary,
+        ".hidden",
+        "a/visible",
+        f"a/x{TEMP_PREFIX}z",
+        f".folder/{TEMP_PREFIX}x",
+        f"{TEMP_PREFIX}f/x",
+    ]:
+        store.put(join(root, name), name.encode())
+    found = store.list_temporary(root)
+    assert [info.url for info in found] == sorted(join(root, name) for name in temporary)
+    assert [info.size for info in found] == [len(info.url) - len(root) - 1 for info in found]
+    assert store.list_temporary(join(root, "no/such/folder")) == []
+    assert store.list_temporary(join(root, "a/visible")) == []
+    for info in found:
+        store.delete(info.url)
+    assert store.list_temporary(root) == []
+    assert [info.url for info in store.list(root)] == [join(root, "a/visible"), join(root, f"a/x{TEMP_PREFIX}z")]
+
+
+def test_the_time_of_an_object_is_that_of_its_last_write(root: str, store: Store) -> None:
+    first, later = join(root, "first"), join(root, "later")
+    store.put(first, b"x")
+    before = store.stat(first)
+    assert before is not None
+    # S3 tells whole seconds in some answers: so long a store may be behind itself.
+    wait(lambda: bool(store.put(later, b"x") or store.list(root)[1].modified_us > before.modified_us + 1_000_000), 30)
+    listed = {info.url: info.modified_us for info in store.list(root)}
+    assert listed[later] > listed[first] >= before.modified_us
+    assert abs(listed[later] - time.time() * 1_000_000) < 3_600_000_000
 
 
 def test_listing_an_object_gives_that_object(root: str, store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import yaml
 from hybrid_batch import labelling, pipeline
 from hybrid_batch.config.labelling import load_label_config
 from hybrid_batch.core.errors import ConfigError, InputError, RowErrorRateError
+from hybrid_batch.core.proof import OK
 from hybrid_batch.engines.fake_answers import VOCABULARY
 from hybrid_batch.labelling import Labelled
 from hybrid_batch.labelset import read_labels
+from hybrid_batch.verification import verify
 from tests.support.jobs import Recorder, job_document, questions, write_jsonl
 
 ROWS, SAMPLE, ANSWERS = 120, 40, 3
@@ -104,6 +107,25 @@ def test_the_costs_are_those_of_all_answers(finished):
     assert {cost.tier: cost.usage.rows for cost in done.costs} == dict.fromkeys(("small", "large"), SAMPLE * ANSWERS)
     assert sum(cost.usage.completion_tokens for cost in done.costs) == sum(results["completion_tokens"].to_pylist())
     assert all(cost.usd > 0 for cost in done.costs)
+
+
+def test_a_labelling_is_proved_like_a_run(finished, tmp_path):
+    root = tmp_path / "runs" / finished[0].layout.run_id
+    shutil.copytree(finished[0].layout.root, root)
+    proof = verify(str(root), Recorder())
+    assert {check.level for check in proof.checks} == {OK}, proof
+    told = {check.name: check.told for check in proof.checks}
+    asked_for = SAMPLE * ANSWERS
+    assert told["scored table"].startswith(f"{asked_for} ids in ")
+    assert told["routed shards"].endswith(f" = ids of the scored table; small {asked_for}, large {asked_for}")
+
+    shards = sorted((root / "routed" / "tier=large").iterdir())
+    shards[0].write_bytes(shards[1].read_bytes())
+    found = {check.name: check.problems for check in verify(str(root), Recorder()).checks if check.problems}
+    assert found.keys() == {"routed shards", "results"}
+    lost, extra = found["routed shards"][0], found["routed shards"][-1]
+    assert " is not in the routed shards as often as here: scored/part-0000" in lost
+    assert " is not in the scored table as often as here: routed/tier=large/" in extra
 
 
 def test_the_sample_depends_on_ids_alone(finished, document, label, tmp_path):

@@ -20,6 +20,7 @@ from hybrid_batch.calibrations import CALIBRATIONS
 from hybrid_batch.cli import app
 from hybrid_batch.core.errors import RunConflictError
 from hybrid_batch.outcome import RunOutcome
+from hybrid_batch.verification import verify
 from tests.support.calibrated import GOAL, calibrate_by
 from tests.support.jobs import REFUSED_ROWS, Recorder, job_document, load, questions, results_of, save, write_jsonl
 
@@ -103,6 +104,7 @@ def test_rows_of_one_kind_are_answered_again_in_their_tiers(run):
         assert (row["error_kind"], row["completion_tokens"]) == (None, 1)
         assert row["text"]
     assert schema(done.layout.root) == schema(root)
+    assert verify(done.layout.root, Recorder()).proved
     assert done.manifest["retry_of"] == {
         "run_id": outcome.layout.run_id,
         "fingerprint": outcome.manifest["fingerprint"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from hybrid_batch import __version__, pipeline
-from hybrid_batch.cli import app
+from hybrid_batch.cli import NOT_PROVED, app
 from hybrid_batch.config import load_config
 from hybrid_batch.core.errors import HybridBatchError, SparkError
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.ledger import Ledger
 from hybrid_batch.spark.source import plan_input
 from tests.support.jobs import job_document, questions, save, write_jsonl
+from tests.support.local_runs import LocalRun, a_finished_run
 from tests.support.paper_router import make_paper_router
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +99,47 @@ def test_status_of_nothing(tmp_path: Path) -> None:
     assert "no run here" in err
 
 
+def test_verify_is_0_for_a_whole_run_and_5_for_a_broken_one(tmp_path: Path) -> None:
+    run = a_finished_run(tmp_path, 24)
+    code, out, err = call("verify", tmp_path / "out")
+    assert code == 0
+    assert out.startswith(f"Run {run.layout.run_id} is finished.")
+    assert out.endswith("Proved.\n")
+    assert f"run {run.layout.run_id}: " in err
+    broken = Path(run.layout.results(run.routing.shards[0]))
+    broken.unlink()
+    code, out, _ = call("verify", run.layout.root)
+    assert code == NOT_PROVED
+    assert "results: results/tier=small/shard-000000.parquet: is missing" in out
+    assert "Not proved: 1 problem." in out
+    assert call("verify", tmp_path / "nothing")[0] == 2
+
+
+def test_a_watched_status_ends_at_one_interruption(tmp_path: Path) -> None:
+    run = LocalRun(tmp_path, 24).plan().score().route()
+    command = [sys.executable, "-c", MAIN, "status", run.layout.root, "--watch", "--every", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as watcher:
+        assert watcher.stdout is not None
+        assert watcher.stdout.readline().startswith("generate small: 0 of ")
+        watcher.send_signal(signal.SIGINT)
+        out, err = watcher.communicate(timeout=60)
+    assert watcher.returncode == 130
+    assert "is unfinished." in out
+    assert "Traceback" not in err
+
+
+def test_a_watched_status_of_a_finished_run_is_its_status(tmp_path: Path) -> None:
+    run = a_finished_run(tmp_path, 24)
+    code, out, err = call("status", tmp_path / "out", "--watch")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].endswith(", finished")
+    assert out.splitlines()[1:] == call("status", run.layout.root)[1].splitlines()
+    assert "--every" in call("status", run.layout.root, "--every", "0")[2]
+
+
 def test_missing_arguments_exit_with_2() -> None:
     assert call("run")[0] == 2
     assert call("check", "--bogus")[0] == 2
@@ -160,8 +203,8 @@ def test_a_traceback_is_shown_only_when_asked_for(tmp_path: Path) -> None:
     assert "Traceback" in process(MAIN, "check", absent, HYBRID_BATCH_DEBUG="1").stderr
 
 
-@pytest.mark.parametrize(("signal", "exit_code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_an_interruption_says_how_to_go_on(signal: str, exit_code: int) -> None:
+@pytest.mark.parametrize(("name", "exit_code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interruption_says_how_to_go_on(name: str, exit_code: int) -> None:
     code = f"""
 import os, signal, time, typer
 from hybrid_batch.cli.base import errors_told
@@ -169,7 +212,7 @@ app = typer.Typer()
 @app.command()
 def wait():
     with errors_told():
-        os.kill(os.getpid(), signal.{signal})
+        os.kill(os.getpid(), signal.{name})
         time.sleep(60)
 app()
 """

@@ -201,6 +201,26 @@ def test_the_manifest_is_committed_once(ledger):
     assert Ledger(ledger.layout).manifest() == {"rows": 1}
 
 
+def test_the_mark_comes_with_the_manifest_and_is_made_again(ledger):
+    mark = Path(ledger.layout.success)
+    ledger.commit_results(*a_result(SMALL_0))
+    assert not mark.exists()
+    ledger.commit_manifest({"rows": 2})
+    assert mark.read_bytes() == b""
+    assert ledger.committed() == {SMALL_0}
+    mark.unlink()
+    ledger.commit_manifest({"rows": 2})
+    assert mark.exists()
+
+
+def test_a_look_makes_no_copy_of_a_receipt(ledger):
+    table, receipt = a_result(SMALL_0)
+    ledger.commit_results(table, receipt)
+    Path(ledger.layout.receipt(SMALL_0)).unlink()
+    assert Ledger(ledger.layout, mends=False).receipts([SMALL_0]) == [receipt]
+    assert not Path(ledger.layout.receipt(SMALL_0)).exists()
+
+
 def test_listings_count_only_what_is_theirs(ledger):
     layout = ledger.layout
     ledger.commit_routing(a_routing(small=[""]))

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hybrid_batch.parquet import ROW_GROUP_BYTES, ROW_GROUP_ROWS, batches_to_parquet, read_batches, uncompressed_bytes
+from hybrid_batch.parquet import (
+    ROW_GROUP_BYTES,
+    ROW_GROUP_ROWS,
+    batches_to_parquet,
+    read_batches,
+    read_checked,
+    to_parquet,
+    uncompressed_bytes,
+)
 
 SCHEMA = pa.schema([("query_id", pa.string()), ("prompt", pa.string()), ("source_file", pa.string())])
 
@@ -45,6 +55,27 @@ def test_batches_are_read_within_row_groups_and_columns_as_asked():
     assert read[0].schema.names == ["query_id"]
     whole = pa.Table.from_batches(read_batches(pa.BufferReader(data), 10, None))
     assert whole.equals(pa.Table.from_batches([batch_of(8, ROW_GROUP_BYTES // 16)] * 3))
+
+
+def test_every_bit_of_a_page_is_under_its_checksum():
+    texts = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(2_000)]
+    table = pa.table({"text": pa.array(texts), "other": pa.array(range(2_000))}).replace_schema_metadata(
+        {"own": "kept"}
+    )
+    data = to_parquet(table)
+    read = read_checked(data, ["other", "absent"], whole=True)
+    assert read.schema.names == ["other"]
+    assert read.schema.metadata[b"own"] == b"kept"
+    chunk = pq.read_metadata(io.BytesIO(data)).row_group(0).column(0)
+    header = 200
+    begin, end = chunk.data_page_offset + header, chunk.data_page_offset + chunk.total_compressed_size
+    assert chunk.total_compressed_size > 50_000
+    for place in np.random.default_rng(0).integers(begin, end, 50).tolist():
+        broken = bytearray(data)
+        broken[place] ^= 1 << (place % 8)
+        with pytest.raises(OSError, match="CRC checksum verification failed"):
+            read_checked(bytes(broken), ["other"], whole=True)
+        assert read_checked(pa.BufferReader(bytes(broken)), ["other"], whole=False).num_rows == 2_000
 
 
 def test_the_size_of_rows_counts_equal_texts_as_often_as_they_stand_there():

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import os
+import re
+import time
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from hybrid_batch import pipeline
 from hybrid_batch.core.cost import all_large, tier_costs
-from hybrid_batch.core.errors import InputError, RunConflictError
+from hybrid_batch.core.errors import InputError, RunConflictError, StorageError
 from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import RoutingDecision, ScoreHistogram
 from hybrid_batch.ledger import Ledger, Routing
-from hybrid_batch.outcome import StageStatus
+from hybrid_batch.outcome import RunStatus, StageStatus
+from hybrid_batch.reports import words
+from hybrid_batch.reports.follow import FAILED_LOOKS, follow
 from hybrid_batch.spark.source import plan_input
 from hybrid_batch.stages.route import ShardRanges
-from hybrid_batch.status import status
+from hybrid_batch.status import RunLook, find_run, status
 from tests.support.jobs import job_document, load, questions, write_jsonl, write_parquet
 from tests.support.paper_router import make_paper_router
 from tests.unit.test_ledger import a_result
@@ -111,6 +118,123 @@ def test_a_finished_run_is_told_by_its_manifest(tmp_path):
     found = status(ledger.layout.root)
     assert found.state == "finished"
     assert found.costs == tuple(costs)
+
+
+def committed_at(ledger: Ledger, shard: ShardId, begin_s: float, end_s: float) -> None:
+    """A shard of two rows that was answered from ``begin_s`` to ``end_s``, in seconds since the epoch."""
+    table, receipt = a_result(shard)
+    times = {"started_us": int(begin_s * 1e6), "finished_us": int(end_s * 1e6)}
+    ledger.commit_results(table, replace(receipt, **times))
+    os.utime(ledger.layout.results(shard), (end_s, end_s))
+
+
+def routed_run(folder: Path) -> Ledger:
+    ledger = a_run(folder)
+    for part in range(3):
+        touch(ledger.layout.scored(part))
+        os.utime(ledger.layout.scored(part), (1000, 1000))
+    ledger.commit_routing(a_routing())
+    return ledger
+
+
+def test_the_rate_and_the_time_left_come_from_the_receipts(tmp_path):
+    ledger, now = routed_run(tmp_path), time.time()
+    committed_at(ledger, ShardId("small", 0), now - 20, now - 10)
+    pace = status(ledger.layout.root).pace
+    assert pace is not None
+    assert (pace.stage, pace.rows_per_second, pace.eta_seconds) == ("generate small", 0.2, 10.0)
+    assert 9 < pace.waited_seconds < 120
+    assert not pace.stalled
+    committed_at(ledger, ShardId("small", 1), now - 10, now - 5)
+    pace = status(ledger.layout.root).pace
+    assert pace is not None
+    assert (pace.stage, pace.rows_per_second, pace.eta_seconds) == ("generate large", None, None)
+
+
+def test_the_rate_of_scoring_comes_from_the_times_of_its_parts(tmp_path):
+    ledger = a_run(tmp_path)
+    for part, moment in ((0, 1000), (2, 1004)):
+        touch(ledger.layout.scored(part))
+        os.utime(ledger.layout.scored(part), (moment, moment))
+    pace = status(ledger.layout.root).pace
+    assert pace is not None
+    assert (pace.stage, pace.rows_per_second, pace.eta_seconds) == ("score", 0.5, 10.0)
+
+
+def test_a_driver_that_is_gone_is_seen(tmp_path):
+    ledger, now = routed_run(tmp_path), time.time()
+    committed_at(ledger, ShardId("small", 0), now - 820, now - 720)
+    pace = status(ledger.layout.root).pace
+    assert pace is not None
+    assert pace.stalled
+    assert re.fullmatch(r"nothing was committed for 1[2-9]:\d\d; is its driver still there\?", words.waited(pace))
+
+
+def test_a_watcher_reads_what_is_new_and_writes_nothing(tmp_path):
+    ledger = routed_run(tmp_path)
+    look = RunLook(*find_run(ledger.layout.root))
+    ledger.commit_results(*a_result(ShardId("small", 0)))
+    Path(ledger.layout.receipt(ShardId("small", 0))).unlink()
+    assert look.look().stages[1].done_units == 1
+    assert not Path(ledger.layout.receipt(ShardId("small", 0))).exists()
+    for part in range(3):
+        Path(ledger.layout.scored(part)).unlink()
+    Path(ledger.layout.routing).unlink()
+    ledger.commit_results(*a_result(ShardId("large", 0)))
+    again = look.look()
+    assert [stage.done_units for stage in again.stages] == [3, 1, 1]
+    assert [cost.usage.rows for cost in again.costs] == [2, 2]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_watch_ends_with_the_run_and_shows_it(tmp_path, terminal):
+    ledger = routed_run(tmp_path)
+    look = RunLook(*find_run(ledger.layout.root))
+    costs = tier_costs([], {"small": "s", "large": "l"}, {"small": None, "large": None})
+    seen: list[str] = []
+
+    def one_shard_further() -> RunStatus:
+        found = look.look()
+        seen.append(found.state)
+        shard = [ShardId("small", 0), ShardId("small", 1)][len(seen) - 1 : len(seen)]
+        if shard:
+            ledger.commit_results(*a_result(shard[0]))
+        else:
+            ledger.commit_manifest({"tiers": [cost.to_dict() for cost in costs]})
+        return found
+
+    file = io.StringIO()
+    follow(one_shard_further, Console(file=file, width=100, force_terminal=terminal, color_system=None), 0.01)
+    assert seen == ["unfinished"] * 3 + ["finished"]
+    shown = file.getvalue()
+    assert shown.count("is finished.") == 1
+    if not terminal:
+        lines = shown.splitlines()
+        assert lines[0].startswith("generate small: 0 of 4 rows, 0 tokens, ")
+        assert lines[1].startswith("generate small: 2 of 4 rows, ")
+        assert "last commit 0:" in lines[1]
+        assert lines[3].endswith(", finished")
+
+
+def test_a_watch_goes_on_while_the_store_fails_for_a_moment(tmp_path):
+    ledger = routed_run(tmp_path)
+    costs = tier_costs([], {"small": "s", "large": "l"}, {"small": None, "large": None})
+    ledger.commit_manifest({"tiers": [cost.to_dict() for cost in costs]})
+    found = status(ledger.layout.root)
+    looks = iter([replace(found, state="unfinished"), *[StorageError("slow")] * (FAILED_LOOKS - 1), found])
+
+    def look() -> RunStatus:
+        one = next(looks)
+        if isinstance(one, StorageError):
+            raise one
+        return one
+
+    file = io.StringIO()
+    follow(look, Console(file=file, width=100), 0.01)
+    assert file.getvalue().count("progress unknown: slow") == FAILED_LOOKS - 1
+    looks = iter([replace(found, state="unfinished"), *[StorageError("down")] * FAILED_LOOKS])
+    with pytest.raises(StorageError, match="down"):
+        follow(look, Console(file=io.StringIO()), 0.01)
 
 
 def test_an_output_folder_shows_its_newest_run(tmp_path):

@@ -1,0 +1,121 @@
+"""What a verification looks at: the records of a run, one listing of its folder, and how its tables are read."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from hybrid_batch.core.errors import InputError
+from hybrid_batch.core.layout import RunLayout
+from hybrid_batch.core.plan import Plan
+from hybrid_batch.core.records import ShardId
+from hybrid_batch.ledger import Ledger, Routing
+from hybrid_batch.parquet import read_checked
+from hybrid_batch.stages.sample import asked_rows
+from hybrid_batch.storage import Store, open_store, reading
+from hybrid_batch.verification.ids import Hashed, row_hashes
+
+READERS: Final = 8
+_AHEAD: Final = 2 * READERS
+
+DAMAGE: Final = (pa.ArrowException, InputError, ValueError, KeyError, TypeError)
+"""What reading the content of a damaged object raises."""
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A run as it was at one moment; ``objects`` are the URLs of all that lay in its folder then, by size."""
+
+    store: Store
+    layout: RunLayout
+    plan: Plan
+    routing: Routing | None
+    manifest: Mapping[str, Any] | None
+    objects: Mapping[str, int]
+
+    @classmethod
+    def of(cls, ledger: Ledger, plan: Plan) -> Evidence:
+        """Look at the run of ``ledger``.  Raises ``StorageError`` if the store fails."""
+        layout, store = ledger.layout, open_store(ledger.layout.root)
+        # The manifest is read first: all that it speaks of was there before it, and is in the listing.
+        manifest = ledger.manifest()
+        objects = {item.url: item.size for item in store.list(layout.root)}
+        return cls(store, layout, plan, ledger.routing(), manifest, objects)
+
+    @property
+    def planned(self) -> list[ShardId]:
+        """All shards of the run, none before it is routed."""
+        return self.routing.shards if self.routing else []
+
+    @property
+    def parts(self) -> list[int]:
+        """Numbers of the parts of the scored table that are there."""
+        return [split.number for split in self.plan.splits if self.layout.scored(split.number) in self.objects]
+
+    def routed(self) -> list[ShardId]:
+        return [shard for shard in self.planned if self.layout.routed(shard) in self.objects]
+
+    def committed(self) -> list[ShardId]:
+        return [shard for shard in self.planned if self.layout.results(shard) in self.objects]
+
+    def name(self, url: str) -> str:
+        """``url`` as the run's folder has it."""
+        return url.removeprefix(f"{self.layout.root}/")
+
+    def ids(self, url: str) -> pa.ChunkedArray:
+        """The ids of a scored part or a routed shard, in order.
+
+        Of a labelling's sample they are the ids of the answers that are asked for.  Raises one of ``DAMAGE``.
+        """
+        with reading(url), self.store.open_input(url) as file:
+            rows = read_checked(file, ["query_id"], whole=False)
+        if self.plan.is_labelling and url.startswith(self.layout.scored_folder):
+            rows = asked_rows(rows, int(self.plan.identity["answers"]))
+        return rows["query_id"]
+
+    def hashed(self, urls: Iterable[str], pool: Executor) -> Iterator[Hashed]:
+        """The ids of each object with their hashes, in order."""
+        return in_order(self._hashed, urls, pool)
+
+    def _hashed(self, url: str) -> Hashed:
+        try:
+            ids = self.ids(url)
+        except DAMAGE as error:
+            return Hashed(self.name(url), pa.chunked_array([], pa.string()), np.empty((0, 2), np.uint64), told(error))
+        return Hashed(self.name(url), ids, row_hashes(ids))
+
+
+def told(error: BaseException) -> str:
+    """The first line of what is wrong with an object."""
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def readers() -> Iterator[Executor]:
+    """Threads that read objects; what they have not begun is given up when the block fails."""
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="verify")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def in_order(function: Callable[[Item], Found], items: Iterable[Item], pool: Executor) -> Iterator[Found]:
+    """``function`` of each item, in order; only a few are done before they are asked for."""
+    left, waiting = iter(items), deque[Future[Found]]()
+    waiting.extend(pool.submit(function, item) for item in islice(left, _AHEAD))
+    while waiting:
+        yield waiting.popleft().result()
+        waiting.extend(pool.submit(function, item) for item in islice(left, 1))
