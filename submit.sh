@@ -4,12 +4,14 @@ set -m # the job gets a process group of its own, so that a signal reaches all o
 
 usage() {
   cat <<'HELP'
-usage: ./submit.sh [--label] CONFIG [spark-submit options] [-- job arguments]
+usage: ./submit.sh [--label | --retry] CONFIG [spark-submit options] [-- job arguments]
 
-Runs `hybrid-batch run CONFIG` through spark-submit, with --label `hybrid-batch label CONFIG`.
+Runs `hybrid-batch run CONFIG` through spark-submit, with --label `hybrid-batch label CONFIG`, with --retry
+`hybrid-batch retry RUN`: the URL of a finished run then stands in the place of CONFIG.
 
   ./submit.sh conf/demo.yaml
   ./submit.sh conf/nightly.yaml --master spark://host:7077 -- --date 2026-11-23 --limit 1000
+  ./submit.sh --retry s3://bucket/answers/runs/night-2026-11-23-3fa9c1d2e4b5 -- --errors passing
 
 --master     from the options, else spark.master of CONFIG
 spark.conf   of CONFIG is handed over in a properties file that only you can read; options win over it
@@ -32,6 +34,10 @@ command=()
 if [[ "${1:-}" == --label ]]; then
   entry=label_batch.py
   command=(--label)
+  shift
+elif [[ "${1:-}" == --retry ]]; then
+  entry=retry_batch.py
+  command=(--retry)
   shift
 fi
 

@@ -97,6 +97,7 @@ def _manifest(
         "tiers": [cost.to_dict() for cost in costs],
         "scored_by": ledger.scored_by(),
         "versions": dict(plan.versions),
+        **({"retry_of": dict(plan.retry_of)} if plan.retry_of else {}),
     }
     layout = ledger.layout
     objects = {

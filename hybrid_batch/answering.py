@@ -1,4 +1,4 @@
-"""Having shards answered: what a run and a labelling have in common."""
+"""Having rows routed and shards answered: what a run, a retry and a labelling have in common."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.progress import Observer
 from hybrid_batch.core.records import ShardId
-from hybrid_batch.core.routing import REJECTED
+from hybrid_batch.core.routing import REJECTED, Policy, RoutingDecision, Thresholds, decide
 from hybrid_batch.engines.base import EndpointRecipe, Sampling
 from hybrid_batch.ledger import Ledger, Routing
+from hybrid_batch.reports import words
 from hybrid_batch.spark import jobs, tasks
 from hybrid_batch.spark.session import local_slots, spark_session
 from hybrid_batch.spark.source import InputPlan
@@ -56,6 +57,36 @@ def session(job: Job[Any]) -> AbstractContextManager[SparkSession]:
         master=spark.master,
         conf=spark.conf,
         log_file=job.log_folder / "spark.log",
+    )
+
+
+def drafted_routing(spark: SparkSession, job: Job[Any], parts: Sequence[int], policy: Policy) -> Routing:
+    """What ``policy`` makes of the scored ``parts``, for the ledger to commit."""
+    groups = policy if isinstance(policy, Thresholds) and policy.by is not None else None
+    histogram = jobs.count_scores(spark, job.layout, parts, groups)
+    decision = decide(policy, histogram)
+    ranges = jobs.place_shards(spark, job.layout, parts, decision, job.plan.shard_rows)
+    return Routing(decision, ranges, histogram.coarse())
+
+
+def write_routed(spark: SparkSession, job: Job[Any], parts: Sequence[int], routing: Routing) -> None:
+    """Write the shards of a committed ``routing`` that are not written yet."""
+    job.observer.note(_told(routing.decision))
+    shards = routing.shards
+    written = job.ledger.routed()
+    missing = frozenset(number for number, shard in enumerate(shards) if shard not in written)
+    if missing:
+        task = tasks.RouteTask(job.layout, parts, routing.decision.thresholds, routing.ranges, missing)
+        jobs.write_shards(spark, task, shards, job.source.kept)
+
+
+def _told(decision: RoutingDecision) -> str:
+    refused = f", {decision.rejected:,} refused" if decision.rejected else ""
+    ungrouped = words.ungrouped(decision.by, decision.ungrouped)
+    return (
+        f"{words.split(decision.threshold, decision.by, len(decision.groups))}: "
+        f"{decision.small:,} queries to small, {decision.large:,} to large{refused}"
+        + (f"; {ungrouped}" if ungrouped else "")
     )
 
 

@@ -88,6 +88,12 @@ def from_parquet(data: bytes) -> pa.Table:
     return pq.read_table(io.BytesIO(data), use_threads=False)
 
 
+def schema_of(source: pa.NativeFile) -> pa.Schema:
+    """The columns of ``source``, without its metadata, read from the footer alone."""
+    with pq.ParquetFile(source) as parquet:
+        return parquet.schema_arrow.remove_metadata()
+
+
 def metadata_value(source: bytes | pa.NativeFile, key: str) -> str | None:
     """One entry of the key-value metadata, read from the footer alone; None if absent."""
     file = io.BytesIO(source) if isinstance(source, bytes) else source

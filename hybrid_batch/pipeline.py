@@ -11,23 +11,24 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hybrid_batch import accounting, watch
-from hybrid_batch.answering import Job, answer, models, prices, session
+from hybrid_batch.answering import Job, answer, drafted_routing, models, prices, session, write_routed
 from hybrid_batch.config import JobConfig
-from hybrid_batch.core.errors import RowErrorRateError
+from hybrid_batch.conflicts import require_same_input
+from hybrid_batch.core.errors import InputError, RowErrorRateError
 from hybrid_batch.core.layout import RunLayout
+from hybrid_batch.core.listing import Difference
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.progress import Observer
-from hybrid_batch.core.routing import REJECTED, RoutingDecision, Thresholds, decide
+from hybrid_batch.core.routing import REJECTED
 from hybrid_batch.identity import identity_of, plan_of
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import RunOutcome, RunStatus
 from hybrid_batch.preflight import require_ready
 from hybrid_batch.promise import policy_of
-from hybrid_batch.reports import words
 from hybrid_batch.routers import planned_recipe, router_recipe, scorer_entry
 from hybrid_batch.spark import executor, jobs, tasks
 from hybrid_batch.spark.session import submitted
-from hybrid_batch.spark.source import InputPlan, plan_input
+from hybrid_batch.spark.source import InputPlan, list_input, plan_input
 from hybrid_batch.status import status
 from hybrid_batch.storage import normalise
 
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def run(config: JobConfig, observer: Observer) -> RunOutcome:
+def run(config: JobConfig, observer: Observer, *, new_run: bool = False) -> RunOutcome:
     """Start, resume or find finished the run that ``config`` describes.
 
-    Raises ``InputError``, ``ConfigError`` or ``RunConflictError`` before any model is loaded, ``InfrastructureError``
-    when something outside failed: then the same call goes on where this one stopped.
+    With ``new_run`` it is started also where an unfinished run of its name had other input.  Raises ``InputError``,
+    ``ConfigError`` or ``RunConflictError`` before any model is loaded, ``InfrastructureError`` when something outside
+    failed: then the same call goes on where this one stopped.
     """
     source = plan_input(config.input.to_spec())
     plan = draft_plan(config, source)
@@ -49,13 +51,13 @@ def run(config: JobConfig, observer: Observer) -> RunOutcome:
     if (manifest := ledger.manifest()) is not None:
         ledger.mark_success()
         return accounting.finished_outcome(ledger, manifest)
-    job = _begin(config, source, plan, ledger, observer)
+    job = _begin(config, source, plan, ledger, observer, new_run=new_run)
     with session(job) as spark:
         routing = _answer(spark, job, at_most=None)
         return accounting.account(spark, ledger, job.plan, routing, models(config), prices(config))
 
 
-def run_part(config: JobConfig, observer: Observer, shards: int) -> RunStatus:
+def run_part(config: JobConfig, observer: Observer, shards: int, *, new_run: bool = False) -> RunStatus:
     """Like :func:`run`, but answer at most ``shards`` more shards of each tier and stop there.
 
     All queries are scored and routed.  :func:`run` goes on from there, with the same configuration.
@@ -64,14 +66,18 @@ def run_part(config: JobConfig, observer: Observer, shards: int) -> RunStatus:
     plan = draft_plan(config, source)
     ledger = Ledger(RunLayout.of(normalise(config.run.output), plan.run_id))
     if ledger.manifest() is None:
-        job = _begin(config, source, plan, ledger, observer)
+        job = _begin(config, source, plan, ledger, observer, new_run=new_run)
         with session(job) as spark:
             _answer(spark, job, at_most=shards)
     return status(ledger.layout.root)
 
 
-def _begin(config: JobConfig, source: InputPlan, plan: Plan, ledger: Ledger, observer: Observer) -> Job[JobConfig]:
+def _begin(
+    config: JobConfig, source: InputPlan, plan: Plan, ledger: Ledger, observer: Observer, *, new_run: bool
+) -> Job[JobConfig]:
     """Look at everything that can fail before a model is loaded, then commit the plan."""
+    if not new_run and ledger.plan() is None:
+        require_same_input(config.run.output, plan)
     _require_ready(config, source, observer)
     job = Job(config, source, ledger.commit_plan(plan), ledger, observer)
     observer.note(f"run {plan.run_id}: {len(source.files):,} input files, {source.bytes / 1e6:,.1f} MB")
@@ -85,11 +91,12 @@ def _require_ready(config: JobConfig, source: InputPlan, observer: Observer) -> 
         observer.note(f"note: {finding.field}: {finding.message}")
 
 
-def dry_run(config: JobConfig, observer: Observer) -> None:
+def dry_run(config: JobConfig, observer: Observer, *, new_run: bool = False) -> None:
     """Say what :func:`run` would do; no result is written, no model and no Spark is started."""
     source = plan_input(config.input.to_spec())
     _require_ready(config, source, observer)
-    ledger = Ledger(RunLayout.of(normalise(config.run.output), draft_plan(config, source).run_id))
+    drafted = draft_plan(config, source)
+    ledger = Ledger(RunLayout.of(normalise(config.run.output), drafted.run_id))
     rows = "an unknown number of" if source.rows is None else f"{source.rows:,}"
     observer.note(f"would read {rows} queries from {len(source.files):,} files, {source.bytes / 1e6:,.1f} MB")
     observer.note(f"would score them in {len(source.splits):,} parts with the router {config.router.path}")
@@ -99,6 +106,8 @@ def dry_run(config: JobConfig, observer: Observer) -> None:
         done = len(ledger.committed())
         observer.note(f"would resume run {plan.run_id}: {done:,} shards are committed")
     else:
+        if not new_run:
+            require_same_input(config.run.output, drafted)
         observer.note(f"would start run {ledger.layout.run_id} in {ledger.layout.root}")
 
 
@@ -149,31 +158,29 @@ def _score(spark: SparkSession, job: Job) -> Sequence[int]:
 
 def _route(spark: SparkSession, job: Job[JobConfig], parts: Sequence[int]) -> Routing:
     """Decide the thresholds and write the shards that are not written yet."""
-    routing = job.ledger.routing() or job.ledger.commit_routing(_decide(spark, job, parts))
-    decision = routing.decision
-    job.observer.note(_told(decision))
-    shards = routing.shards
-    written = job.ledger.routed()
-    missing = frozenset(number for number, shard in enumerate(shards) if shard not in written)
-    if missing:
-        task = tasks.RouteTask(job.layout, parts, decision.thresholds, routing.ranges, missing)
-        jobs.write_shards(spark, task, shards, job.source.kept)
+    routing = job.ledger.routing()
+    if routing is None:
+        _require_unchanged(job)
+        routing = job.ledger.commit_routing(drafted_routing(spark, job, parts, policy_of(job.config)))
+    write_routed(spark, job, parts, routing)
     return routing
 
 
-def _told(decision: RoutingDecision) -> str:
-    refused = f", {decision.rejected:,} refused" if decision.rejected else ""
-    ungrouped = words.ungrouped(decision.by, decision.ungrouped)
-    return (
-        f"{words.split(decision.threshold, decision.by, len(decision.groups))}: "
-        f"{decision.small:,} queries to small, {decision.large:,} to large{refused}"
-        + (f"; {ungrouped}" if ungrouped else "")
-    )
+def _require_unchanged(job: Job[JobConfig]) -> None:
+    """Raises ``InputError`` if a file that was read is another one by now; what was scored of it is forgotten.
 
-
-def _decide(spark: SparkSession, job: Job[JobConfig], parts: Sequence[int]) -> Routing:
-    policy = policy_of(job.config)
-    histogram = jobs.count_scores(spark, job.layout, parts, policy if isinstance(policy, Thresholds) else None)
-    decision = decide(policy, histogram)
-    ranges = jobs.place_shards(spark, job.layout, parts, decision, job.plan.shard_rows)
-    return Routing(decision, ranges, histogram.coarse())
+    Files that were added are not part of this run and change nothing in it.
+    """
+    before, listed = job.source.files, list_input(job.config.input.to_spec())
+    found = Difference.between(*([(file.url, file.size, file.etag) for file in files] for files in (before, listed)))
+    if found.lost:
+        parts = {split.number for split in job.plan.splits if any(piece.url in found.lost for piece in split.pieces)}
+        job.ledger.forget_scored(parts)
+        raise InputError(
+            f"{job.config.input.path}: the input changed while the run read it; nothing was routed or answered:\n"
+            f"{found.told()}\n"
+            "Put the input back as it was, and the same command goes on; or start again with --new-run, which reads "
+            "the input as it is then."
+        )
+    if found.added:
+        job.observer.note(f"note: input.path: came after the run began and is not part of it:\n{found.told()}")

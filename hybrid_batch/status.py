@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from hybrid_batch.config import TiersSection
 from hybrid_batch.core.cost import Price, TierCost, tier_costs
@@ -16,6 +18,8 @@ from hybrid_batch.core.routing import SMALL
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import Pace, RunStatus, StageStatus
 from hybrid_batch.storage import ObjectInfo, join, normalise, open_store
+
+_READERS: Final = 16
 
 
 def status(url: str) -> RunStatus:
@@ -93,33 +97,33 @@ def _scoring_work(parts: Iterable[ObjectInfo], plan: Plan) -> list[Work]:
     return [Work(begin, moment, count) for begin, (moment, count) in zip(begins, done, strict=False)]
 
 
-def find_run(url: str) -> tuple[Ledger, Plan]:
-    """The run at ``url``, or the newest run of the output folder ``url``, for a look that writes nothing.
+def find_run(url: str, wanted: Callable[[Plan], bool] = lambda _: True) -> tuple[Ledger, Plan]:
+    """The run at ``url``, or the newest run of the output folder ``url`` whose plan is ``wanted``, for a look that
+    writes nothing.
 
-    Raises ``InputError`` if there is no run, ``RunConflictError`` if its plan cannot be read.
+    Raises ``InputError`` if there is none, ``RunConflictError`` if a plan cannot be read.
     """
-    url = normalise(url)
-    ledger = Ledger(RunLayout(url), mends=False)
+    ledger = Ledger(RunLayout(normalise(url)), mends=False)
     if (plan := ledger.plan()) is not None:
         return ledger, plan
-    folder = runs_folder(url)
-    roots = [item.url.removesuffix("/plan.json") for item in open_store(url).list(folder) if _is_plan(item.url, folder)]
-    ledgers = [Ledger(RunLayout(root), mends=False) for root in roots]
-    found = [(ledger, plan) for ledger in ledgers if (plan := ledger.plan()) is not None]
+    folder = runs_folder(ledger.layout.root)
+    ledgers = [Ledger(RunLayout(root), mends=False) for root in open_store(folder).folders(folder)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        plans = list(pool.map(Ledger.plan, ledgers))
+    found = [(ledger, plan) for ledger, plan in zip(ledgers, plans, strict=True) if plan is not None and wanted(plan)]
     if not found:
         raise InputError(f"{url}: no run here; give the folder of a run, {join(folder, 'RUN_ID')}, or a run.output")
     return max(found, key=lambda pair: pair[1].created_at)
 
 
-def _is_plan(url: str, folder: str) -> bool:
-    return url.removeprefix(f"{folder}/").count("/") == 1 and url.endswith("/plan.json")
-
-
 def _scoring(objects: Iterable[ObjectInfo], plan: Plan, routing: Routing | None) -> StageStatus:
-    """The first stage: scoring in a run, in a labelling the sample, which is less than what was read."""
+    """The first stage: scoring in a run, in a retry the rows of another run, in a labelling the sample, which is less
+    than what was read."""
     name, total = "score", sum(routing.rows().values()) if routing else None
     if plan.is_labelling:
         name, total = "sample", routing.rows()[SMALL] // int(plan.identity["answers"]) if routing else None
+    if plan.is_retry:
+        name = "collect"
     parts = {parse_part(item.url) for item in objects}
     sizes = [split.rows for split in plan.splits]
     if total is None and not any(size is None for size in sizes):

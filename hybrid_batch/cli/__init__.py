@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hybrid_batch.cli import exporting, job, labels, looks, routers, training  # noqa: F401 - importing a module registers its commands
+from hybrid_batch.cli import exporting, job, labels, looks, retries, routers, training  # noqa: F401 - importing a module registers its commands
 from hybrid_batch.cli.base import INTERRUPTED, NOT_PROVED, TERMINATED, app
 
 __all__ = ["INTERRUPTED", "NOT_PROVED", "TERMINATED", "app", "main"]

@@ -51,13 +51,23 @@ def _checked(root: type[Root], data: dict[str, Any], origins: Origins, environ: 
     unset: list[tuple[tuple[str, ...], str]] = []
     data = expand(data, environ, unset)
     if unset:
-        raise joined(
-            [
-                f"{origins.of(path)}: {'.'.join(path)}: the environment variable {name} is not set; "
-                f"set it, or write ${{{name}:-default}}"
-                for path, name in unset
-            ]
-        )
+        raise unset_variables(unset, origins)
+    return validated(root, data, origins)
+
+
+def unset_variables(unset: Sequence[tuple[tuple[str, ...], str]], origins: Origins) -> ConfigError:
+    """The error that names each place with the variable that it needs."""
+    return joined(
+        [
+            f"{origins.of(path)}: {'.'.join(path)}: the environment variable {name} is not set; "
+            f"set it, or write ${{{name}:-default}}"
+            for path, name in unset
+        ]
+    )
+
+
+def validated(root: type[Root], data: dict[str, Any], origins: Origins) -> Root:
+    """``data``, in which no variable is left, as a ``root``.  Raises ConfigError as :func:`load_as`."""
     try:
         config = root.model_validate(data)
     except ValidationError as error:

@@ -112,6 +112,13 @@ class RunLayout:
         return f"{self.root}/manifest.json"
 
 
+def output_of(root: str) -> str | None:
+    """The output that the run in the folder ``root`` belongs to; None where it does not lie in a folder of runs."""
+    folder, _, name = root.rpartition("/")
+    output, _, runs = folder.rpartition("/")
+    return output if name and runs == "runs" else None
+
+
 def runs_folder(output: str) -> str:
     """The folder that holds all runs of one output."""
     return f"{output.rstrip('/')}/runs"

@@ -13,6 +13,12 @@ from hybrid_batch.core.manifest import FORMAT
 LABELLING: Final = "labels"
 """``kind`` in the identity of a labelling; a run of the nightly job has none."""
 
+RETRY: Final = "retry"
+"""``kind`` in the identity of a retry, beside ``retry_of``: the run whose failed rows it answers, and which of them."""
+
+ID_DIGITS: Final = 12
+"""Digits of the fingerprint at the end of a run's id."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -37,6 +43,16 @@ class Plan:
     @property
     def is_labelling(self) -> bool:
         return self.identity.get("kind") == LABELLING
+
+    @property
+    def is_retry(self) -> bool:
+        return self.identity.get("kind") == RETRY
+
+    @property
+    def retry_of(self) -> Mapping[str, Any] | None:
+        """``run_id`` and ``fingerprint`` of the run whose rows a retry answers, and their ``errors``; else None."""
+        found: Mapping[str, Any] | None = self.identity.get("retry_of")
+        return found
 
     @property
     def input_format(self) -> str:
@@ -78,4 +94,4 @@ class Plan:
 
 def run_id(name: str, date: str | None, identity: Mapping[str, Plain]) -> str:
     """``{name}-{date}-{12 digits of the identity's fingerprint}``, without the date if there is none."""
-    return "-".join([name, *([date] if date else []), fingerprint(identity)[:12]])
+    return "-".join([name, *([date] if date else []), fingerprint(identity)[:ID_DIGITS]])

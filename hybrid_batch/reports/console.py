@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -29,6 +29,8 @@ def outcome_view(outcome: RunOutcome, width: int = 80) -> RenderableType:
     parts: list[RenderableType] = []
     if outcome.already_finished:
         parts += [Text(f"Run {outcome.layout.run_id} was finished before; nothing was done.", style="bold"), Text()]
+    if sentence := words.retried(outcome.manifest):
+        parts += [Text(sentence, style="bold"), Text()]
     parts += [cost_view(outcome.costs, width), Text(), _saving(outcome), _split(outcome), *_errors(outcome), Text()]
     parts.append(places_view(words.places(outcome.layout, outcome.manifest.get("objects", ()))))
     return Group(*parts)
@@ -106,6 +108,22 @@ def errors_view(errors: Mapping[str, int]) -> RenderableType:
     for kind, rows in errors.items():
         grid.add_row(words.count(rows), kind)
     return Padding(grid, (0, 0, 0, 2))
+
+
+def failures_view(kinds: Mapping[str, int], refused: Mapping[str, int], passing: Container[str]) -> RenderableType:
+    """The failed rows of a run before anything is done about them: which can be asked again, and how."""
+    if not kinds and not refused:
+        return Text("No row of the run failed.")
+    table = plain_table()
+    table.add_column("Rows", justify="right", no_wrap=True)
+    table.add_column("Kind", no_wrap=True)
+    table.add_column("Asked again by", overflow="fold")
+    for kind, rows in kinds.items():
+        also = ", or --errors passing" if kind in passing else ""
+        table.add_row(words.count(rows), kind, f"--errors {kind}{also}")
+    for kind, rows in refused.items():
+        table.add_row(words.count(rows), kind, Text("refused before a model saw it: mend the input", style="dim"))
+    return table
 
 
 def places_view(places: Iterable[tuple[str, str]]) -> RenderableType:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from hybrid_batch.core.cost import (
     ALL_LARGE_BY_PRICE,
@@ -76,6 +76,15 @@ def duration(total_seconds: float) -> str:
     minutes, rest = divmod(round(total_seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def retried(manifest: Mapping[str, Any]) -> str | None:
+    """What a retry came to; None for any other run."""
+    if (of := manifest.get("retry_of")) is None:
+        return None
+    rows = manifest["rows"]
+    answered = rows - manifest["failed_rows"]
+    return f"{count(answered)} of {count(rows)} rows that had failed in run {of['run_id']} have an answer."
 
 
 def short_model(model: str) -> str:

@@ -41,6 +41,14 @@ class Store(Protocol):
         """
         ...
 
+    def folders(self, prefix_url: str, beginning: str = "") -> "builtins.list[str]":
+        """URLs of the folders directly below the folder ``prefix_url`` whose names start with ``beginning``, sorted.
+
+        What lies in them is not looked at, so the call is cheap however much that is.  Names that begin with a dot
+        are left out.  ``[]`` for a folder that is not there.
+        """
+        ...
+
     def list_temporary(self, prefix_url: str) -> "builtins.list[ObjectInfo]":
         """What :meth:`list` leaves out because its name begins with ``TEMP_PREFIX``: unfinished writes and probes below
         the folder ``prefix_url``, at any depth, sorted by URL."""

@@ -52,6 +52,13 @@ class LocalStore:
         with storage_errors(str(root), "list"):
             return sorted(_walk(root, set(), _is_temporary), key=lambda found: found.url)
 
+    def folders(self, prefix_url: str, beginning: str = "") -> builtins.list[str]:
+        """See Store.folders.  An empty folder counts."""
+        root = Path(normalise(prefix_url))
+        with storage_errors(str(root), "list"):
+            found = [path for path in _entries(root) if _is_visible(path.name) and path.name.startswith(beginning)]
+            return sorted(str(path) for path in found if path.is_dir())
+
     def stat(self, url: str) -> ObjectInfo | None:
         """See Store.stat."""
         path = normalise(url)

@@ -38,6 +38,15 @@ class S3Store:
         single = self.stat(url)
         return [single] if single else []
 
+    def folders(self, prefix_url: str, beginning: str = "") -> builtins.list[str]:
+        """See Store.folders.  A folder is there as long as an object is below it; one request tells of a thousand."""
+        url = normalise(prefix_url)
+        bucket, key = split_s3(url)
+        prefix = f"{key}/" if key else ""
+        with _connection(url, "s3:ListBucket", "list") as connection:
+            found = _list_folders(connection.client, bucket, prefix + beginning)
+        return sorted(f"s3://{bucket}/{name}" for name in found if _is_data(name.removeprefix(prefix)))
+
     def list_temporary(self, prefix_url: str) -> builtins.list[ObjectInfo]:
         """See Store.list_temporary.  Writes are single puts, so there are no parts of uploads to look for."""
         url = normalise(prefix_url)
@@ -167,6 +176,12 @@ def _list_keys(client: Any, bucket: str, prefix: str, wanted: Callable[[str], bo
         for item in page.get("Contents", [])
         if wanted(item["Key"].removeprefix(prefix))
     ]
+
+
+def _list_folders(client: Any, bucket: str, prefix: str) -> builtins.list[str]:
+    """Keys of the folders that begin with ``prefix``, without the slash at their end."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    return [item["Prefix"].removesuffix("/") for page in pages for item in page.get("CommonPrefixes", [])]
 
 
 def _is_data(name: str) -> bool:

@@ -264,3 +264,21 @@ def test_a_writable_folder_passes_the_check_and_stays_as_it_was(root: str, store
 def test_a_folder_is_not_an_object(root: str, store: Store) -> None:
     store.put(join(root, "folder/object"), b"x")
     assert store.stat(join(root, "folder")) is None
+
+
+def test_folders_are_listed_without_what_lies_in_them(root: str, store: Store) -> None:
+    for name in [
+        "runs/night-1/plan.json",
+        "runs/night-2/a/b",
+        "runs/nights/x",
+        "runs/note.txt",
+        "runs/.tmp/x",
+        "other/y",
+    ]:
+        store.put(join(root, name), b"x")
+    runs = join(root, "runs")
+    assert store.folders(runs) == [join(runs, name) for name in ("night-1", "night-2", "nights")]
+    assert store.folders(f"{runs}/", "night-") == [join(runs, "night-1"), join(runs, "night-2")]
+    assert store.folders(runs, "day") == []
+    assert store.folders(join(root, "nowhere")) == []
+    assert store.folders(root) == [join(root, "other"), runs]

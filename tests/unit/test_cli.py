@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hybrid_batch import __version__
+from hybrid_batch import __version__, pipeline
 from hybrid_batch.cli import NOT_PROVED, app
+from hybrid_batch.config import load_config
 from hybrid_batch.core.errors import HybridBatchError, SparkError
+from hybrid_batch.core.layout import RunLayout
+from hybrid_batch.ledger import Ledger
+from hybrid_batch.spark.source import plan_input
 from tests.support.jobs import job_document, questions, save, write_jsonl
 from tests.support.local_runs import LocalRun, a_finished_run
 from tests.support.paper_router import make_paper_router
@@ -148,6 +152,19 @@ def test_spark_properties_are_what_java_reads(job: Path) -> None:
     assert r"a.b=x\:\ y\\z\ \=\ 1" in out.splitlines()
 
 
+def test_spark_properties_of_a_retry_are_those_of_its_run(job: Path) -> None:
+    config = load_config(job, ["spark.conf={a.b: 'x'}"])
+    plan = pipeline.draft_plan(config, plan_input(config.input.to_spec()))
+    ledger = Ledger(RunLayout.of(config.run.output, plan.run_id))
+    ledger.commit_plan(plan)
+    assert call("spark-properties", ledger.layout.root, "/log", "--retry")[0] == 2
+    ledger.commit_manifest({})
+    given = ("--retry", "--errors", "timeout", "--dry-run", "--set", "spark.master=local[3]")
+    code, out, _ = call("spark-properties", ledger.layout.root, "/log", *given)
+    assert code == 0
+    assert {"a.b=x", "spark.master=local[3,4]"} <= set(out.splitlines())
+
+
 def test_help_loads_nothing_heavy() -> None:
     heavy = "{'pyspark', 'torch', 'pyarrow', 'pydantic', 'numpy', 'boto3', 'matplotlib', 'yaml'}"
     code = f"""
@@ -219,8 +236,11 @@ def test_submit_refuses_before_spark_starts(tmp_path: Path) -> None:
         command = [str(ROOT / "submit.sh"), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
-    assert submit("--help").stdout.startswith("usage: ./submit.sh [--label] CONFIG")
+    assert submit("--help").stdout.startswith("usage: ./submit.sh [--label | --retry] CONFIG")
     assert submit().returncode == 2
+    done = submit("--retry", str(tmp_path), "--", "--errors", "timeout")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path}: no run here; give the folder of a run")
     done = submit("absent.yaml", "--master", "local[1]")
     assert done.returncode == 2
     assert done.stderr == "error: absent.yaml: cannot be read: No such file or directory\n"

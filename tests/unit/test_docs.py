@@ -16,7 +16,7 @@ import pytest
 import typer.main
 import yaml
 
-from hybrid_batch import tables
+from hybrid_batch import failed, tables
 from hybrid_batch.cli import INTERRUPTED, NOT_PROVED, TERMINATED, app
 from hybrid_batch.config import load_config
 from hybrid_batch.config.labelling import load_label_config
@@ -179,6 +179,13 @@ def test_every_error_kind_is_described_and_no_other():
     assert said == error_kinds()
 
 
+def test_kinds_that_can_be_asked_again_are_those_that_rows_meet_while_they_are_answered():
+    before, after = section(text_of("docs/errors.md"), "## Error kinds of rows").split("Found while answering:")
+    unseen, met = ({cells[0].strip("`") for cells in rows(text)} for text in (before, after))
+    assert met == failed.ANSWERING
+    assert unseen - met == failed.REFUSED
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/errors.md"])
 def test_every_exit_code_is_told(name: str):
     said = {
@@ -189,6 +196,17 @@ def test_every_exit_code_is_told(name: str):
     assert said >= needed | {0, INTERRUPTED, TERMINATED}
     assert said <= needed | {0, 1, INTERRUPTED, TERMINATED, NOT_PROVED}
     assert NOT_PROVED in said
+
+
+def test_exit_codes_stand_beside_their_errors_and_say_who_acts():
+    lines = re.findall(r"^\|( \d+ \|.*)\|$", section(text_of("docs/errors.md"), "## Exit codes"), re.MULTILINE)
+    table = [[cell.strip() for cell in line.split("|")] for line in lines]
+    said = {(int(code), error.strip("`")) for code, _, error, _ in table if error}
+    kinds = [errors.HybridBatchError, *errors.HybridBatchError.__subclasses__()]
+    assert said == {(kind.exit_code, kind.__name__) for kind in kinds}
+    codes = {kind.exit_code for kind in kinds} | {0, NOT_PROVED, INTERRUPTED, TERMINATED}
+    assert {int(code) for code, *_ in table} == codes
+    assert all(advice.startswith(("Go on", "Call a person", "Retry")) for *_, advice in table)
 
 
 def test_every_module_has_its_line():
