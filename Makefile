@@ -12,7 +12,10 @@ TORCH_CPU_WHEELS := https://download.pytorch.org/whl/cpu
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format chaos s3-start s3-stop golden lock clean tools bench-score bench-score-gpu bench-routing bench-plumbing bench-client bench-generate bench-generate-peer bench-shards
+KILLS ?= 200
+CASES ?= 10000
+SEED  ?= 0
+.PHONY: help setup demo test test-fast check format chaos chaos-kills check-protocol fuzz s3-start s3-stop golden lock clean tools bench-score bench-score-gpu bench-routing bench-plumbing bench-client bench-generate bench-generate-peer bench-shards
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +70,15 @@ golden: setup ## write the resolved form of every file in conf/ anew
 
 chaos: setup ## kill the driver in the middle of real runs, resume, and count rows
 	@$(BIN)/python -m tests.chaos.kill_driver
+
+chaos-kills: setup ## kill -9 the driver at KILLS=200 random moments of a run of 2,000 shards (hours); goes on where it stopped
+	@$(BIN)/python -m tests.chaos.kill_points --kills $(KILLS)
+
+check-protocol: setup ## every order of events of tiny nights, against the invariants of the commit protocol (about 10 minutes)
+	@$(BIN)/python -m tests.support.protocol_search
+
+fuzz: setup ## read CASES=10000 damaged query files: rows, or an error that names the file (about 10 minutes)
+	@$(BIN)/python -m tests.fuzz.run --cases $(CASES) --seed $(SEED)
 
 s3-start: setup ## start a Ceph S3 gateway on loopback; prints the settings to export
 	@$(BIN)/python tests/s3/ceph_gateway.py start

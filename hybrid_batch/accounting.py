@@ -63,10 +63,17 @@ def conclude(
     costs = tier_costs(receipts, models, prices)
     counterfactual = all_large(costs)
     manifest = _manifest(ledger, plan, routing, receipts, costs, counterfactual)
-    outcome = _outcome(ledger, manifest)
+    _put_reports(ledger, routing, _outcome(ledger, manifest))
+    outcome = _outcome(ledger, ledger.commit_manifest(manifest))
+    if outcome.manifest != manifest:
+        # Another driver was first, with other prices: its manifest holds, and the reports are to say the same.
+        _put_reports(ledger, routing, outcome)
+    return outcome
+
+
+def _put_reports(ledger: Ledger, routing: Routing, outcome: RunOutcome) -> None:
     ledger.put_report(ledger.layout.cost_report, to_parquet(cost_table(outcome)))
     ledger.put_report(ledger.layout.html_report, render_report(outcome, routing.histogram).encode())
-    return _outcome(ledger, ledger.commit_manifest(manifest))
 
 
 def finished_outcome(ledger: Ledger, manifest: Mapping[str, Any]) -> RunOutcome:

@@ -50,16 +50,16 @@ class Routing:
 
 
 class Ledger:
-    """Reads and writes the records of the run at ``layout``.
+    """Reads and writes the records of the run at ``layout``, in ``store`` or the one that its URL names.
 
     ``mends`` says whether a missing copy of a receipt is made again when receipts are read: a look from outside writes
     nothing.
     """
 
-    def __init__(self, layout: RunLayout, *, mends: bool = True) -> None:
+    def __init__(self, layout: RunLayout, store: Store | None = None, *, mends: bool = True) -> None:
         self.layout = layout
         self._mends = mends
-        self._store: Store = open_store(layout.root)
+        self._store: Store = open_store(layout.root) if store is None else store
         self._receipts: dict[ShardId, Receipt] = {}
 
     def plan(self) -> Plan | None:
@@ -121,6 +121,10 @@ class Ledger:
     def committed(self) -> set[ShardId]:
         """Shards whose results are committed."""
         return shards_in(item.url for item in self._store.list(self.layout.results_folder))
+
+    def is_committed(self, shard: ShardId) -> bool:
+        """True if the results of ``shard`` are committed: asks for one object and lists nothing."""
+        return self._store.stat(self.layout.results(shard)) is not None
 
     def commit_results(self, results: pa.Table, receipt: Receipt) -> bool:
         """Commit a shard -> False if another attempt had done it before (whose receipt then holds)."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from hybrid_batch.core.cost import TierCost, saving
 from hybrid_batch.core.records import total_usage
@@ -19,6 +20,12 @@ _SHOWN_GROUPS: Final = 50
 
 def render_report(outcome: RunOutcome, histogram: ScoreHistogram) -> str:
     """The page for ``outcome``; ``histogram`` holds the scores of the run's queries."""
+    drawing = {"chart": chart(histogram, outcome.threshold), "chart_width": WIDTH, "chart_height": HEIGHT}
+    return _template().render(**_facts(outcome), **drawing)
+
+
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("hybrid_batch.reports"),
         autoescape=True,
@@ -26,8 +33,7 @@ def render_report(outcome: RunOutcome, histogram: ScoreHistogram) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    drawing = {"chart": chart(histogram, outcome.threshold), "chart_width": WIDTH, "chart_height": HEIGHT}
-    return environment.get_template(_TEMPLATE).render(**_facts(outcome), **drawing)
+    return environment.get_template(_TEMPLATE)
 
 
 def _facts(outcome: RunOutcome) -> dict[str, Any]:

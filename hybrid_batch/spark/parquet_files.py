@@ -24,6 +24,10 @@ _BUFFER_BYTES: Final = 8 << 20
 """Of each column, so much of a row group is fetched at once, not all of it."""
 
 
+_DAMAGE: Final = (UnicodeDecodeError, IndexError, OverflowError)
+"""What pyarrow's Python side makes of a footer whose names are no text, or that has columns without data."""
+
+
 @dataclass(frozen=True)
 class RowGroup:
     """Rows of a row group, and the uncompressed bytes of the columns that are read."""
@@ -38,10 +42,17 @@ def footer(url: str, columns: Sequence[str]) -> tuple[pa.Schema, list[RowGroup]]
         with reading(url), open_store(url).open_input(url) as file, pq.ParquetFile(file) as parquet:
             leaves = _leaves(parquet, columns)
             groups = [parquet.metadata.row_group(index) for index in range(parquet.num_row_groups)]
+            _require_rows(url, parquet.metadata.num_rows, [group.num_rows for group in groups])
             return parquet.schema_arrow, [RowGroup(group.num_rows, _bytes(group, leaves)) for group in groups]
-    except pa.ArrowException as error:
+    except (pa.ArrowException, *_DAMAGE) as error:
         kind = _kind_of(url) or f"no Parquet, or cut short: {first_line(error)}"
         raise InputError(f"{url}: input.format is parquet, but the file is {kind}") from error
+
+
+def _require_rows(url: str, rows: int, groups: Sequence[int]) -> None:
+    """A count that is damaged would leave rows out without a word, or ask for more of them than there can be."""
+    if sum(groups) != rows or min(groups, default=0) < 0:
+        raise InputError(f"{url}: corrupt Parquet: its footer says {rows} rows, its row groups {sum(groups)}")
 
 
 def _kind_of(url: str) -> str | None:
@@ -77,10 +88,20 @@ def read_parquet(piece: Piece, columns: Sequence[str]) -> Iterator[pa.RecordBatc
             groups = range(*piece.row_groups)
             rows = _rows_at_once(parquet, groups, columns)
             decoded = parquet.iter_batches(rows, row_groups=groups, columns=list(columns), use_threads=False)
-            wanted = window(decoded, piece.skip, piece.rows)
+            wanted = _all_of(piece, window(decoded, piece.skip, piece.rows))
             yield from bounded(_plain(_valid(url, wanted, piece.first_row)))
     except pa.ArrowException as error:
         raise InputError(f"{url}: corrupt Parquet: {first_line(error)}") from error
+
+
+def _all_of(piece: Piece, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches, and an ``InputError`` if they are fewer rows than the piece has: a damaged page may be no error."""
+    rows = 0
+    for batch in batches:
+        rows += batch.num_rows
+        yield batch
+    if piece.rows is not None and rows != piece.rows:
+        raise InputError(f"{piece.url}: corrupt Parquet: {rows} rows where its footer says {piece.rows}")
 
 
 def _rows_at_once(parquet: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str]) -> int:

@@ -186,7 +186,10 @@ class WriteShardsTask:
 
 @dataclass(frozen=True)
 class GenerateTask:
-    """Answers one shard and commits it.  ``recipe`` is None for the rejected tier, which no model sees."""
+    """Answers one shard and commits it.  ``recipe`` is None for the rejected tier, which no model sees.
+
+    A shard that is committed by then is left alone: a late attempt, or one of another driver, pays for nothing.
+    """
 
     layout: RunLayout
     shards: Sequence[ShardId]
@@ -197,12 +200,15 @@ class GenerateTask:
     share_answers: bool = True
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
-        shard = self.shards[unit]
+        shard, ledger = self.shards[unit], Ledger(self.layout)
+        if ledger.is_committed(shard):
+            yield done(unit, False, ledger.receipts([shard])[0].usage.rows)
+            return
         if self.recipe is None or shard.tier == REJECTED:
             results, receipt = self._refused(shard)
         else:
             results, receipt = self._answered(shard, self.recipe)
-        committed = Ledger(self.layout).commit_results(results, receipt)
+        committed = ledger.commit_results(results, receipt)
         yield done(unit, committed, results.num_rows)
 
     def _rows(self, shard: ShardId) -> pa.Table:
