@@ -117,6 +117,12 @@ class Ledger:
         """Shards whose results are committed."""
         return shards_in(item.url for item in self._store.list(self.layout.results_folder))
 
+    def held(self, shard: ShardId) -> Receipt | None:
+        """The receipt of ``shard`` if it is committed, else None; one look at one object."""
+        if self._store.stat(self.layout.results(shard)) is None:
+            return None
+        return self.receipts([shard])[0]
+
     def commit_results(self, results: pa.Table, receipt: Receipt) -> bool:
         """Commit a shard -> False if another attempt had done it before (whose receipt then holds)."""
         text = json.dumps(receipt.to_dict())

@@ -185,7 +185,10 @@ class WriteShardsTask:
 
 @dataclass(frozen=True)
 class GenerateTask:
-    """Answers one shard and commits it.  ``recipe`` is None for the rejected tier, which no model sees."""
+    """Answers one shard and commits it, unless somebody else has meanwhile: another driver, another attempt.
+
+    ``recipe`` is None for the rejected tier, which no model sees.
+    """
 
     layout: RunLayout
     shards: Sequence[ShardId]
@@ -196,12 +199,15 @@ class GenerateTask:
     share_answers: bool = True
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
-        shard = self.shards[unit]
+        shard, ledger = self.shards[unit], Ledger(self.layout)
+        if (held := ledger.held(shard)) is not None:
+            yield done(unit, False, held.usage.rows)
+            return
         if self.recipe is None or shard.tier == REJECTED:
             results, receipt = self._refused(shard)
         else:
             results, receipt = self._answered(shard, self.recipe)
-        committed = Ledger(self.layout).commit_results(results, receipt)
+        committed = ledger.commit_results(results, receipt)
         yield done(unit, committed, results.num_rows)
 
     def _rows(self, shard: ShardId) -> pa.Table:

@@ -41,6 +41,7 @@ REGION = "us-east-1"
 _START_SECONDS = 90.0
 _STOP_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
+_FRONT_END = "client.admin"
 
 _CONFIG = """\
 [global]
@@ -161,27 +162,48 @@ class CephGateway:
     def replace_keys(self, name: str) -> Keys:
         """New keys for a user; the old ones are refused from now on."""
         old = self._keys(self._run("radosgw-admin", "user", "info", f"--uid={name}"))
+        made = self.add_keys(name)
+        for keys in old:
+            self.remove_keys(keys)
+        return made
+
+    def add_keys(self, name: str) -> Keys:
+        """Further keys for a user; the old ones go on."""
+        old = self._keys(self._run("radosgw-admin", "user", "info", f"--uid={name}"))
         invent = ("--gen-access-key", "--gen-secret")
         made = self._run("radosgw-admin", "key", "create", f"--uid={name}", "--key-type=s3", *invent)
-        for keys in old:
-            self._run("radosgw-admin", "key", "rm", "--key-type=s3", f"--access-key={keys.access_key}")
         return next(keys for keys in self._keys(made) if keys not in old)
 
-    def create_bucket(self, name: str) -> str:
-        """A bucket of the first user; returns its URL."""
-        self.client().create_bucket(Bucket=name)
+    def remove_keys(self, keys: Keys) -> None:
+        """Refuse ``keys`` from now on."""
+        self._run("radosgw-admin", "key", "rm", "--key-type=s3", f"--access-key={keys.access_key}")
+
+    def kill_front_end(self) -> None:
+        """End the S3 server itself with SIGKILL; the data, which lie in the OSD, stay."""
+        daemon = self._daemons.pop(_FRONT_END)
+        daemon.kill()
+        daemon.wait()
+
+    def start_front_end(self) -> None:
+        """Start the S3 server again, at the same endpoint."""
+        self._start_gateway(int(self.endpoint.rpartition(":")[2]))
+
+    def create_bucket(self, name: str, keys: Keys | None = None) -> str:
+        """A bucket of the first user, or of the one that ``keys`` belong to; returns its URL."""
+        self.client(keys).create_bucket(Bucket=name)
         return f"s3://{name}"
 
-    def client(self) -> Any:
-        """A plain S3 client of the first user, apart from the one under test."""
+    def client(self, keys: Keys | None = None) -> Any:
+        """A plain S3 client of the first user (or of ``keys``), apart from the one under test."""
         import botocore.session
 
+        keys = keys or self.keys
         return botocore.session.get_session().create_client(
             "s3",
             endpoint_url=self.endpoint,
             region_name=REGION,
-            aws_access_key_id=self.keys.access_key,
-            aws_secret_access_key=self.keys.secret_key,
+            aws_access_key_id=keys.access_key,
+            aws_secret_access_key=keys.secret_key,
         )
 
     def pids(self) -> dict[str, int]:
@@ -225,7 +247,7 @@ class CephGateway:
         self._spawn("osd.0", "ceph-osd", "-f", "-i", "0")
 
     def _start_gateway(self, port: int) -> None:
-        self._spawn("client.admin", "radosgw", "-f", "-n", "client.admin")
+        self._spawn(_FRONT_END, "radosgw", "-f", "-n", _FRONT_END)
         self.endpoint = f"http://127.0.0.1:{port}"
         self._wait_for("the gateway to answer", lambda: _answers(self.endpoint))
 

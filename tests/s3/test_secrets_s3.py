@@ -1,0 +1,150 @@
+"""Whatever a run on S3 writes or shows, the secrets that it uses are not in it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+import pytest
+from ceph_gateway import CephGateway
+
+from hybrid_batch.storage import open_store
+from tests.support.driver import Driver, wait
+from tests.support.jobs import job_document, questions, save, write_parquet
+from tests.support.tiny_router import make_tiny_router
+
+KEY_VARIABLE = "KEY_OF_THE_ENDPOINT"
+RUN_S, LOOK_S = 300.0, 0.1
+
+
+class Watch:
+    """Reads, again and again, all command lines of this machine and all files below ``folder``.
+
+    ``keys`` are those that engines keep for themselves, in files that no other user may read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.commands: set[str] = set()
+        self.files: dict[str, bytes] = {}
+        self.keys: set[str] = set()
+        self._folder, self._seen, self._end = folder, {}, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+        self._look()
+
+    def _watch(self) -> None:
+        while not self._end.wait(LOOK_S):
+            self._look()
+
+    def _look(self) -> None:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                self.commands.add(" ".join(process.cmdline()))
+        for path in self._folder.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_file():
+                    self._read(path)
+
+    def _read(self, path: Path) -> None:
+        status = path.stat()
+        stamp = (status.st_size, status.st_mtime_ns)
+        if self._seen.get(path) == stamp:
+            return
+        self._seen[path] = stamp
+        content = path.read_bytes()
+        if path.name.partition(".")[0] == "key" and path.parent.name.startswith("executor-"):
+            assert status.st_mode & 0o077 == 0
+            self.keys.update([content.decode()] if content else [])
+        else:
+            self.files[f"{path} {stamp}"] = content
+
+
+@contextmanager
+def endpoint(key: str) -> Iterator[str]:
+    """Somebody's server, which wants ``key`` -> its URL."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    command = [sys.executable, "-m", "hybrid_batch.engines.fake_server", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--served-model-name", "theirs", "--tokens-per-second", "150"],
+        env={**os.environ, "VLLM_API_KEY": key},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait(lambda: _listens(port), 30)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def forms(secret: str) -> list[bytes]:
+    """A secret as it may stand somewhere: plain, in an address, in base64."""
+    return [secret.encode(), quote(secret, safe="").encode(), base64.b64encode(secret.encode()).rstrip(b"=")]
+
+
+@pytest.mark.s3
+@pytest.mark.spark
+def test_no_secret_is_in_anything_that_a_run_writes_or_shows(gateway: CephGateway, s3_folder: str, tmp_path: Path):
+    router = make_tiny_router(tmp_path / "router")
+    written = tmp_path / "written"
+    key = secrets.token_urlsafe(24)
+    temporary = gateway.temporary_keys("tester")
+    with endpoint(key) as url, Watch(written) as watch:
+        document = job_document(
+            write_parquet(tmp_path / "in" / "q.parquet", questions(120)), f"{s3_folder}/out", router
+        )
+        document["run"]["log_dir"] = str(written / "logs")
+        document["spark"]["conf"] = {"spark.local.dir": str(written / "spark")}
+        document["tiers"]["large"] = {"model": "theirs", "endpoint": url, "api_key_env": KEY_VARIABLE}
+        (written / "tmp").mkdir(parents=True)
+        environment = {
+            **os.environ,
+            "TMPDIR": str(written / "tmp"),
+            KEY_VARIABLE: key,
+            "AWS_ACCESS_KEY_ID": temporary.access_key,
+            "AWS_SECRET_ACCESS_KEY": temporary.secret_key,
+            "AWS_SESSION_TOKEN": temporary.session_token,
+        }
+        driver = Driver(save(document, tmp_path), written / "output", environment=environment)
+        assert driver.process.wait(RUN_S) == 0, driver.output
+        time.sleep(2 * LOOK_S)
+
+    store = open_store(s3_folder)
+    objects = {item.url: store.read(item.url) for item in store.list(s3_folder)}
+    shown = {f"command line: {command}": command.encode() for command in watch.commands}
+    everything = objects | shown | watch.files
+
+    assert len(watch.keys) == 1
+    assert any(url.endswith("/manifest.json") for url in objects)
+    assert any("hybrid_batch.engines.fake_server" in command for command in watch.commands)
+    assert any("spark.log" in name for name in watch.files)
+    used = [key, temporary.secret_key, temporary.session_token, gateway.keys.secret_key, *watch.keys]
+    assert [
+        place for place, content in everything.items() for one in used for form in forms(one) if form in content
+    ] == []
