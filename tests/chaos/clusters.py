@@ -120,6 +120,7 @@ def _with_cluster(scene: Scene, **conf: str) -> Cluster:
     cluster = Cluster(scene.folder / "cluster", scene.environment)
     scene.ends.callback(cluster.close)
     scene.document["spark"] = {"master": cluster.master, "conf": _CONF | conf}
+    scene.document["tiers"]["large"]["engine_args"]["tokens_per_second"] = 40  # of each of the two engines
     return cluster
 
 

@@ -23,7 +23,7 @@ TASKS = 2
 """Tasks at once of every driver."""
 
 START_S, RUN_S, STARTS = 240.0, 420.0, 4
-POLL_S = 0.02
+POLL_S = 0.05
 
 
 @dataclass

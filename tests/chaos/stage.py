@@ -19,6 +19,9 @@ ROOT = Path(__file__).parents[2]
 OWN = ("AWS_", "HYBRID_BATCH_")
 """Beginnings of the variables that a scene sets by itself, and inherits from nobody."""
 
+SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""Java that lives for half a minute spends much of it on making itself fast."""
+
 
 class Missing(Exception):
     """Something that a fault needs is not on this machine."""
@@ -64,5 +67,6 @@ class Stage:
 def plain_environment() -> dict[str, str]:
     """This process's environment without what would lead a driver to another store; its code is that of this tree."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
+    kept["JAVA_TOOL_OPTIONS"] = SHORT_LIVED
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
     return kept

@@ -192,7 +192,7 @@ def _on_s3(name: str, what: str, act: Callable[[Scene], None], shards_lost: int 
 
 FAULTS: Sequence[Fault] = [
     _on_s3("s3-kill-driver", "kill -9 of the driver, output on S3", end_driver(signal.SIGKILL), TASKS),
-    _on_s3("s3-two-drivers", "a second driver in generation, output on S3", two_drivers, None),
+    _on_s3("s3-two-drivers", "two drivers at once, output on S3", two_drivers, None),
     _on_s3("s3-restart", f"kill -9 of the S3 gateway, back after {AWAY_S:.0f} s", restart_gateway),
     _on_s3("s3-lost", "kill -9 of the S3 gateway, back after the driver's end", lose_gateway, ATTEMPTS * TASKS),
     _on_s3("s3-slow", "every request to S3 takes 0.2 s longer", behind_front(slow)),

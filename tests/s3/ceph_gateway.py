@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -42,6 +43,7 @@ _START_SECONDS = 90.0
 _STOP_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
 _FRONT_END = "client.admin"
+_USER = "tester"
 
 _CONFIG = """\
 [global]
@@ -75,6 +77,8 @@ osd pool default pgp num = 1
 osd pool default pg autoscale mode = off
 rgw enable usage log = false
 rgw run sync thread = false
+rgw s3 auth use sts = true
+rgw sts key = {sts_key}
 rgw frontends = beast endpoint=127.0.0.1:{rgw_port} tcp_nodelay=1
 """
 
@@ -89,6 +93,7 @@ class Keys:
 
     access_key: str
     secret_key: str
+    session_token: str = ""
 
 
 def missing_programs() -> list[str]:
@@ -128,7 +133,7 @@ class CephGateway:
             self._start_monitor()
             self._start_osd()
             self._start_gateway(rgw_port)
-            self.keys = self.create_user("tester")
+            self.keys = self.create_user(_USER)
         except BaseException:
             self.stop()
             raise
@@ -178,6 +183,15 @@ class CephGateway:
         """Refuse ``keys`` from now on."""
         self._run("radosgw-admin", "key", "rm", "--key-type=s3", f"--access-key={keys.access_key}")
 
+    def temporary_keys(self) -> Keys:
+        """Keys of the first user with a session token, good for 15 minutes, as roles get them."""
+        allowed = {"Effect": "Allow", "Action": ["sts:GetSessionToken", "s3:*"], "Resource": ["*"]}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        self._run("radosgw-admin", "caps", "add", f"--uid={_USER}", "--caps=user-policy=*")
+        self._client("iam").put_user_policy(UserName=_USER, PolicyName="temporary", PolicyDocument=policy)
+        given = self._client("sts").get_session_token(DurationSeconds=900)["Credentials"]
+        return Keys(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+
     def kill_front_end(self) -> None:
         """End the S3 server itself with SIGKILL; the data, which lie in the OSD, stay."""
         daemon = self._daemons.pop(_FRONT_END)
@@ -195,11 +209,14 @@ class CephGateway:
 
     def client(self, keys: Keys | None = None) -> Any:
         """A plain S3 client of the first user (or of ``keys``), apart from the one under test."""
+        return self._client("s3", keys)
+
+    def _client(self, service: str, keys: Keys | None = None) -> Any:
         import botocore.session
 
         keys = keys or self.keys
         return botocore.session.get_session().create_client(
-            "s3",
+            service,
             endpoint_url=self.endpoint,
             region_name=REGION,
             aws_access_key_id=keys.access_key,
@@ -220,6 +237,7 @@ class CephGateway:
             "folder": self.folder,
             "mon_port": mon_port,
             "rgw_port": rgw_port,
+            "sts_key": secrets.token_hex(8),
             "capacity_bytes": self._capacity_bytes,
         }
         (self.folder / "ceph.conf").write_text(_CONFIG.format(**values))

@@ -114,7 +114,7 @@ def test_no_secret_is_in_anything_that_a_run_writes_or_shows(gateway: CephGatewa
     router = make_tiny_router(tmp_path / "router")
     written = tmp_path / "written"
     key = secrets.token_urlsafe(24)
-    temporary = gateway.temporary_keys("tester")
+    temporary = gateway.temporary_keys()
     with endpoint(key) as url, Watch(written) as watch:
         document = job_document(
             write_parquet(tmp_path / "in" / "q.parquet", questions(120)), f"{s3_folder}/out", router
