@@ -10,6 +10,7 @@ import subprocess
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import psutil
 import pyspark
@@ -160,7 +161,7 @@ def lose_executor_at_commit(*, stored: bool) -> Callable[[Scene], None]:
 
 
 def _commits_third(scene: Scene, request: Request) -> bool:
-    return request.command == "PUT" and "/results/tier=large/shard-000003" in request.path
+    return request.command == "PUT" and "/results/tier=large/shard-000003" in unquote(request.path)
 
 
 def _end_executor_of(port: int) -> None:

@@ -130,7 +130,7 @@ _REAL: dict[str, Any] = {"set_up": real_engine, "tokens": seen_tokens, "shards_l
 """A shard's answers are ``VLLM_TOKENS`` long, four times those of the fake engine."""
 
 FAULTS = [
-    Fault("engine-500", "the engine answers 500 to 5 % of requests", with_flags(fail_rate_500=0.05)),
+    Fault("engine-500", "the engine answers 500 to 3 % of requests", with_flags(fail_rate_500=0.03)),
     Fault("engine-429", "the engine answers 429 to the first 20", with_flags(busy_first=20, retry_after=0.5)),
     Fault("engine-garbage", "5 % of answers cannot be read", with_flags(garbage_rate=0.05), shards_lost=3),
     Fault(

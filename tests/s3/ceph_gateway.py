@@ -77,7 +77,7 @@ osd pool default pgp num = 1
 osd pool default pg autoscale mode = off
 rgw enable usage log = false
 rgw run sync thread = false
-rgw s3 auth use sts = true
+rgw s3 auth use sts = {sts}
 rgw sts key = {sts_key}
 rgw frontends = beast endpoint=127.0.0.1:{rgw_port} tcp_nodelay=1
 """
@@ -105,15 +105,19 @@ class CephGateway:
     """One throw-away cluster.  ``endpoint`` and ``keys`` hold after ``start``.
 
     With ``outlive`` the daemons go on when this process ends, until ``stop`` of the same ``folder``.
-    Otherwise the kernel ends them with this process, however it ends.
+    Otherwise the kernel ends them with this process, however it ends.  With ``sts`` it gives out temporary keys, and
+    tells wrong keys in fewer words.
     """
 
-    def __init__(self, folder: Path | None = None, outlive: bool = False, capacity_bytes: int = 2 << 30) -> None:
+    def __init__(
+        self, folder: Path | None = None, outlive: bool = False, capacity_bytes: int = 2 << 30, sts: bool = False
+    ) -> None:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="hybrid-batch-ceph-"))
         self.endpoint = ""
         self.keys = Keys("", "")
         self._outlive = outlive
         self._capacity_bytes = capacity_bytes
+        self._sts = sts
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -184,7 +188,7 @@ class CephGateway:
         self._run("radosgw-admin", "key", "rm", "--key-type=s3", f"--access-key={keys.access_key}")
 
     def temporary_keys(self) -> Keys:
-        """Keys of the first user with a session token, good for 15 minutes, as roles get them."""
+        """Keys of the first user with a session token, good for 15 minutes, as roles get them; needs ``sts``."""
         allowed = {"Effect": "Allow", "Action": ["sts:GetSessionToken", "s3:*"], "Resource": ["*"]}
         policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
         self._run("radosgw-admin", "caps", "add", f"--uid={_USER}", "--caps=user-policy=*")
@@ -237,6 +241,7 @@ class CephGateway:
             "folder": self.folder,
             "mon_port": mon_port,
             "rgw_port": rgw_port,
+            "sts": str(self._sts).lower(),
             "sts_key": secrets.token_hex(8),
             "capacity_bytes": self._capacity_bytes,
         }

@@ -14,13 +14,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psutil
 import pytest
 from ceph_gateway import CephGateway
 
-from hybrid_batch.storage import open_store
 from tests.support.driver import Driver, wait
 from tests.support.jobs import job_document, questions, save, write_parquet
 from tests.support.tiny_router import make_tiny_router
@@ -103,6 +103,12 @@ def _listens(port: int) -> bool:
         return one.connect_ex(("127.0.0.1", port)) == 0
 
 
+def objects_in(client: Any, bucket: str) -> dict[str, bytes]:
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    names = [item["Key"] for page in pages for item in page["Contents"]]
+    return {name: client.get_object(Bucket=bucket, Key=name)["Body"].read() for name in names}
+
+
 def forms(secret: str) -> list[bytes]:
     """A secret as it may stand somewhere: plain, in an address, in base64."""
     return [secret.encode(), quote(secret, safe="").encode(), base64.b64encode(secret.encode()).rstrip(b"=")]
@@ -110,21 +116,20 @@ def forms(secret: str) -> list[bytes]:
 
 @pytest.mark.s3
 @pytest.mark.spark
-def test_no_secret_is_in_anything_that_a_run_writes_or_shows(gateway: CephGateway, s3_folder: str, tmp_path: Path):
+def test_no_secret_is_in_anything_that_a_run_writes_or_shows(gateway: CephGateway, tmp_path: Path):
+    """``gateway`` is there so that the test is skipped without Ceph; its own one gives out temporary keys."""
     router = make_tiny_router(tmp_path / "router")
-    written = tmp_path / "written"
-    key = secrets.token_urlsafe(24)
-    temporary = gateway.temporary_keys()
-    with endpoint(key) as url, Watch(written) as watch:
-        document = job_document(
-            write_parquet(tmp_path / "in" / "q.parquet", questions(120)), f"{s3_folder}/out", router
-        )
+    written, key = tmp_path / "written", secrets.token_urlsafe(24)
+    with CephGateway(sts=True) as own, endpoint(key) as url, Watch(written) as watch:
+        output, temporary = f"{own.create_bucket('secrets')}/out", own.temporary_keys()
+        document = job_document(write_parquet(tmp_path / "in" / "q.parquet", questions(120)), output, router)
         document["run"]["log_dir"] = str(written / "logs")
         document["spark"]["conf"] = {"spark.local.dir": str(written / "spark")}
         document["tiers"]["large"] = {"model": "theirs", "endpoint": url, "api_key_env": KEY_VARIABLE}
         (written / "tmp").mkdir(parents=True)
         environment = {
             **os.environ,
+            **own.environment(),
             "TMPDIR": str(written / "tmp"),
             KEY_VARIABLE: key,
             "AWS_ACCESS_KEY_ID": temporary.access_key,
@@ -134,9 +139,8 @@ def test_no_secret_is_in_anything_that_a_run_writes_or_shows(gateway: CephGatewa
         driver = Driver(save(document, tmp_path), written / "output", environment=environment)
         assert driver.process.wait(RUN_S) == 0, driver.output
         time.sleep(2 * LOOK_S)
+        objects = objects_in(own.client(), "secrets")
 
-    store = open_store(s3_folder)
-    objects = {item.url: store.read(item.url) for item in store.list(s3_folder)}
     shown = {f"command line: {command}": command.encode() for command in watch.commands}
     everything = objects | shown | watch.files
 
@@ -144,7 +148,7 @@ def test_no_secret_is_in_anything_that_a_run_writes_or_shows(gateway: CephGatewa
     assert any(url.endswith("/manifest.json") for url in objects)
     assert any("hybrid_batch.engines.fake_server" in command for command in watch.commands)
     assert any("spark.log" in name for name in watch.files)
-    used = [key, temporary.secret_key, temporary.session_token, gateway.keys.secret_key, *watch.keys]
+    used = [key, temporary.secret_key, temporary.session_token, own.keys.secret_key, *watch.keys]
     assert [
         place for place, content in everything.items() for one in used for form in forms(one) if form in content
     ] == []
