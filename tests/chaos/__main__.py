@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ BAD = ("lost", "doubled", "above_bound", "left_behind", "rewritten", "wrong", "f
 
 def main() -> int:
     chosen = _chosen()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a scene started is taken away then as well
     missing: dict[str, str] = {}
     failed: dict[str, str] = {}
     began = time.monotonic()

@@ -109,7 +109,8 @@ def kill_vllm(scene: Scene) -> None:
     cores: list[psutil.Process] = []
 
     def look() -> bool:
-        cores[:] = scene.family("EngineCore")
+        below = [child for server in servers(scene, module=VLLM) for child in server.children(recursive=True)]
+        cores[:] = [process for process in below if "EngineCore" in command_of(process)]
         return bool(cores)
 
     scene.until(look)

@@ -84,7 +84,8 @@ def end_driver_when(there: Callable[[Scene], bool]) -> Callable[[Scene], None]:
 
 
 def in_score(scene: Scene) -> bool:
-    return 1 <= len(scene.there("/scored/part-")) < 4
+    """Parts are scored, and no tier is decided."""
+    return bool(scene.there("/scored/part-")) and not scene.there("/routed/")
 
 
 def in_routing(scene: Scene) -> bool:
