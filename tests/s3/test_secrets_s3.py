@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,41 +113,48 @@ def forms(secret: str) -> list[bytes]:
     return [secret.encode(), quote(secret, safe="").encode(), base64.b64encode(secret.encode()).rstrip(b"=")]
 
 
+def a_job(folder: Path, output: str, url: str) -> Path:
+    """A job with an engine of its own and an endpoint that needs a key; all that it writes here lies in one folder."""
+    written = folder / "written"
+    (written / "tmp").mkdir(parents=True)
+    path = write_parquet(folder / "in" / "q.parquet", questions(120))
+    document = job_document(path, output, make_tiny_router(folder / "router"))
+    document["run"]["log_dir"] = str(written / "logs")
+    document["spark"]["conf"] = {"spark.local.dir": str(written / "spark")}
+    document["tiers"]["large"] = {"model": "theirs", "endpoint": url, "api_key_env": KEY_VARIABLE}
+    return save(document, folder)
+
+
 @pytest.mark.s3
 @pytest.mark.spark
 def test_no_secret_is_in_anything_that_a_run_writes_or_shows(gateway: CephGateway, tmp_path: Path):
     """``gateway`` is there so that the test is skipped without Ceph; its own one gives out temporary keys."""
-    router = make_tiny_router(tmp_path / "router")
     written, key = tmp_path / "written", secrets.token_urlsafe(24)
     with CephGateway(sts=True) as own, endpoint(key) as url, Watch(written) as watch:
-        output, temporary = f"{own.create_bucket('secrets')}/out", own.temporary_keys()
-        document = job_document(write_parquet(tmp_path / "in" / "q.parquet", questions(120)), output, router)
-        document["run"]["log_dir"] = str(written / "logs")
-        document["spark"]["conf"] = {"spark.local.dir": str(written / "spark")}
-        document["tiers"]["large"] = {"model": "theirs", "endpoint": url, "api_key_env": KEY_VARIABLE}
-        (written / "tmp").mkdir(parents=True)
+        output, keys = f"{own.create_bucket('secrets')}/out", own.temporary_keys()
+        config = a_job(tmp_path, output, url)
         environment = {
             **os.environ,
             **own.environment(),
             "TMPDIR": str(written / "tmp"),
             KEY_VARIABLE: key,
-            "AWS_ACCESS_KEY_ID": temporary.access_key,
-            "AWS_SECRET_ACCESS_KEY": temporary.secret_key,
-            "AWS_SESSION_TOKEN": temporary.session_token,
+            "AWS_ACCESS_KEY_ID": keys.access_key,
+            "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+            "AWS_SESSION_TOKEN": keys.session_token,
         }
-        driver = Driver(save(document, tmp_path), written / "output", environment=environment)
+        driver = Driver(config, written / "output", environment=environment)
         assert driver.process.wait(RUN_S) == 0, driver.output
-        time.sleep(2 * LOOK_S)
         objects = objects_in(own.client(), "secrets")
 
     shown = {f"command line: {command}": command.encode() for command in watch.commands}
     everything = objects | shown | watch.files
+    used = [key, keys.secret_key, keys.session_token, own.keys.secret_key, *watch.keys]
+    found = [
+        place for place, content in everything.items() if any(form in content for one in used for form in forms(one))
+    ]
+    assert found == []
 
     assert len(watch.keys) == 1
-    assert any(url.endswith("/manifest.json") for url in objects)
+    assert any(name.endswith("/manifest.json") for name in objects)
     assert any("hybrid_batch.engines.fake_server" in command for command in watch.commands)
     assert any("spark.log" in name for name in watch.files)
-    used = [key, temporary.secret_key, temporary.session_token, own.keys.secret_key, *watch.keys]
-    assert [
-        place for place, content in everything.items() for one in used for form in forms(one) if form in content
-    ] == []
