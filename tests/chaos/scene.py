@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from tests.chaos.objects import Bucket, Folder, Objects, results_in
-from tests.chaos.stage import Stage, plain_environment
+from tests.chaos.stage import Stage
 from tests.s3.ceph_gateway import Keys
 from tests.support.driver import Driver, left_behind, wait
 from tests.support.jobs import REFUSED_ROWS, job_document, questions, save, write_parquet
@@ -148,14 +148,14 @@ def on_folder(stage: Stage, name: str, output: Path | None = None) -> Scene:
     """A scene whose output is a local folder."""
     folder = stage.new_folder(name)
     out = output or folder / "out"
-    return Scene(stage, folder, str(out), Folder(out), plain_environment())
+    return Scene(stage, folder, str(out), Folder(out), stage.environment())
 
 
 def on_s3(stage: Stage, name: str, keys: Keys | None = None) -> Scene:
     """A scene whose output is a folder of a new bucket."""
     gateway = stage.gateway
     url = gateway.create_bucket(f"{name}-{uuid.uuid4().hex[:8]}", keys)
-    environment = plain_environment() | gateway.environment() | {"AWS_EC2_METADATA_DISABLED": "true"}
+    environment = stage.environment() | gateway.environment() | {"AWS_EC2_METADATA_DISABLED": "true"}
     objects = Bucket(gateway.client(keys), url.removeprefix("s3://"), "out")
     return Scene(stage, stage.new_folder(name), f"{url}/out", objects, environment)
 

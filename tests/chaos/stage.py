@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import tempfile
 import uuid
 from functools import cached_property
@@ -15,12 +17,27 @@ from tests.s3.ceph_gateway import CephGateway, missing_programs
 from tests.support.jobs import Recorder
 from tests.support.tiny_router import make_tiny_router
 
+WARM_UP_S = 300.0
 ROOT = Path(__file__).parents[2]
 OWN = ("AWS_", "HYBRID_BATCH_")
 """Beginnings of the variables that a scene sets by itself, and inherits from nobody."""
 
-SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xlog:disable"
 """Java that lives for half a minute spends much of it on making itself fast."""
+
+_WARM_UP = """
+import sys
+from pathlib import Path
+from hybrid_batch.spark.session import spark_session
+
+with spark_session(app_name="warm-up", master="local[2]", conf={}, log_file=Path(sys.argv[1])) as spark:
+    numbers = spark.range(0, 8, 1, 2).mapInArrow(lambda batches: batches, "id long")
+    numbers.groupBy("id").count().toArrow()
+    gateway = spark.sparkContext._gateway
+gateway.shutdown()
+gateway.proc.stdin.close()
+gateway.proc.wait()
+"""
 
 
 class Missing(Exception):
@@ -63,10 +80,21 @@ class Stage:
         folder.mkdir()
         return folder
 
+    @cached_property
+    def _java_options(self) -> str:
+        """Spark's classes as one Java left them: the others need not read and check them again."""
+        archive = self.folder / "classes.jsa"
+        environment = _own() | {"JAVA_TOOL_OPTIONS": f"{SHORT_LIVED} -XX:ArchiveClassesAtExit={archive}"}
+        command = [sys.executable, "-c", _WARM_UP, str(self.folder / "warm-up.log")]
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=WARM_UP_S)
+        return f"{SHORT_LIVED} -XX:SharedArchiveFile={archive} -Xshare:auto"
 
-def plain_environment() -> dict[str, str]:
-    """This process's environment without what would lead a driver to another store; its code is that of this tree."""
+    def environment(self) -> dict[str, str]:
+        """That of a driver: our own without what would lead it to another store, and the code of this tree."""
+        return _own() | {"JAVA_TOOL_OPTIONS": self._java_options}
+
+
+def _own() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
-    kept["JAVA_TOOL_OPTIONS"] = SHORT_LIVED
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
     return kept
