@@ -97,7 +97,8 @@ class Attachment:
     def _in_use(self) -> bool:
         """Leased, or so fresh that whoever waited for it may not have had the time to lease it."""
         touched = [path.stat().st_mtime for name in ("used", "state.json") if (path := self._home / name).exists()]
-        return leased(self._home) or time.time() - max(touched) < FRESH_SECONDS
+        # A time that lies ahead is that of a clock which was set back since.
+        return leased(self._home) or 0 <= time.time() - max(touched) < FRESH_SECONDS
 
     def _raise_own_failure(self, state: EngineState | None) -> None:
         if state is not None and state.engine_id == self._watched and state.phase == FAILED:

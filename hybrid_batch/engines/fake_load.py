@@ -116,6 +116,7 @@ class Model:
         finally:
             self.load.waiting -= 1
         self.load.running += 1
+        self._write_down(len(words))
         try:
             cached = self._look_up(messages, prompt)
             await self._spend(len(words))
@@ -126,6 +127,12 @@ class Model:
         self.load.prompt_tokens += prompt
         self.load.generation_tokens += len(words)
         return cached
+
+    def _write_down(self, tokens: int) -> None:
+        """Before they are made and outside of this process, so that they count also where it is killed."""
+        if self.options.token_log:
+            with open(self.options.token_log, "ab", buffering=0) as log:  # noqa: PTH123 (one write, at the end)
+                log.write(f"{tokens}\n".encode())
 
     def _look_up(self, messages: list[dict[str, Any]], prompt: int) -> int:
         text = " ".join(f"<|{message['role']}|> {text_of(message)}" for message in messages)

@@ -165,6 +165,7 @@ def parse_options() -> argparse.Namespace:
     flag("--max-model-len", type=int, default=4096)
     flag("--max-num-seqs", type=int, default=256)
     flag("--tokens-per-second", type=float, default=0.0, help="of all running requests together; 0 = no limit")
+    flag("--token-log", default="", help="file that gets a line with the tokens of each answer when it is begun")
     flag("--start-seconds", type=float, default=0.0, help="time before it listens")
     flag("--children", type=int, default=0, help="processes of its own, as vLLM's engine core is one")
     flag("--fail-start", default="", help="end at the start with this message")

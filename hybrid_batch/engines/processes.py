@@ -20,7 +20,10 @@ KILL_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process that cannot be mistaken for a later one with the same pid.  ``created``: seconds since the epoch."""
+    """A process that cannot be mistaken for a later one with the same pid.
+
+    ``created``: seconds from the machine's start to its own, which a clock that is set does not change.
+    """
 
     pid: int
     created: float
@@ -28,10 +31,10 @@ class ProcessId:
     @classmethod
     def of(cls, pid: int) -> ProcessId:
         """The process that has ``pid`` now.  Raises ``psutil.NoSuchProcess``."""
-        return cls(pid, psutil.Process(pid).create_time())
+        return cls(pid, round(psutil.Process(pid).create_time() - psutil.boot_time(), 2))
 
     def same_as(self, other: ProcessId) -> bool:
-        # The boot time that psutil adds moves when the clock is adjusted: exact equality would be too strict.
+        # The clock may be set just between the two readings: exact equality would be too strict.
         return self.pid == other.pid and abs(self.created - other.created) < 2.0
 
     def alive(self) -> bool:

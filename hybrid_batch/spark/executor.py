@@ -28,6 +28,7 @@ from hybrid_batch.engines.base import (
     ServerRecipe,
 )
 from hybrid_batch.engines.endpoint import open_endpoint
+from hybrid_batch.engines.processes import ProcessId
 from hybrid_batch.routers import AUTO, require_planned
 from hybrid_batch.spark.gpus import CPU, SharedGpuScorer, has_gpu, task_device, visible_gpus
 from hybrid_batch.spark.places import all_of, one_of
@@ -69,7 +70,7 @@ def owner() -> psutil.Process:
 def executor_home() -> Path:
     """A private folder of this executor, the same for all its Python workers."""
     process = owner()
-    home = scratch() / f"executor-{process.pid}-{int(process.create_time() * 100)}"
+    home = scratch() / f"executor-{process.pid}-{round(ProcessId.of(process.pid).created * 100)}"
     if not home.is_dir():
         home.mkdir(mode=0o700, exist_ok=True)
         sweep(home.parent)

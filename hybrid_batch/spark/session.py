@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ _LOCAL = re.compile(r"^local(\[(?P<slots>\*|\d+)(,\s*\d+)?\])?$")
 _LOG4J = Path(__file__).with_name("log4j2.properties")
 _LOOPBACK = "127.0.0.1"
 _TASK_FAILURES = 4
+_LAST_BREATH_S = 1.0
 
 
 @contextmanager
@@ -33,7 +34,8 @@ def spark_session(
 ) -> Iterator[SparkSession]:
     """Open a session and stop it at the end; a session that is active already is used as it is and left open.
 
-    Spark's own output goes to ``log_file``.  Raises ``SparkError`` if Java is missing or Spark does not start.
+    Spark's own output goes to ``log_file``.  Raises ``SparkError`` if Java is missing, if Spark does not start, or if
+    its Java ends before the block does.
     """
     from pyspark.sql import SparkSession
 
@@ -45,8 +47,33 @@ def spark_session(
     session = _start(app_name, master, conf, log_file)
     try:
         yield session
+    except Exception as error:
+        if not _java_ended(session):
+            raise
+        why = "it was killed, or had no memory left"
+        raise SparkError(f"Spark's Java process ended: {why} (log: {log_file})") from error
     finally:
+        _stop(session)
+
+
+def _java_ended(session: SparkSession) -> bool:
+    """Whether the Java that we started is gone; it may still be on its way when its connections break."""
+    process = getattr(session.sparkContext._gateway, "proc", None)
+    if process is None:
+        return False
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_LAST_BREATH_S)
+    return process.poll() is not None
+
+
+def _stop(session: SparkSession) -> None:
+    from py4j.protocol import Py4JError
+
+    try:
         session.stop()
+    except (Py4JError, OSError):
+        if not _java_ended(session):
+            raise
 
 
 def submitted() -> bool:

@@ -5,8 +5,10 @@ reads ranges of huge objects, is given what botocore found, so that the two neve
 """
 
 import os
+import random
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,12 +18,14 @@ if TYPE_CHECKING:
     from pyarrow.fs import S3FileSystem
 
 _ATTEMPTS = 8
-"""Tries per request.  botocore waits up to 1, 2, 4, 8, 16, 20, 20 s between them: about 35 s on average."""
+_LONGEST_WAIT_S = 20.0
+"""Between two tries: half to all of 1, 2, 4, 8, 16, 20, 20 s, which is 53 s on average until the last of them."""
 _ATTEMPTS_OF_A_CHECK = 2
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 60
 _READ_SECONDS_OF_A_CHECK = 10
 _POOL_SIZE = 32
+_SERVER_ERROR, _NOT_IMPLEMENTED = 500, 501
 # Newer SDKs send checksums in a form that other S3 servers refuse (411 MissingContentLength).
 _CHECKSUMS = {
     "AWS_REQUEST_CHECKSUM_CALCULATION": "WHEN_REQUIRED",
@@ -120,7 +124,24 @@ def _client(session: Any, attempts: int, read_seconds: int) -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return session.create_client("s3", config=config)
+    client = session.create_client("s3", config=config)
+    client.meta.events.register_first("needs-retry.s3", partial(_wait, attempts))
+    return client
+
+
+def _wait(most: int, attempts: int, response: Any, caught_exception: Exception | None, **_: object) -> float | None:
+    """Seconds until the next try of a request, None to let botocore decide.
+
+    Where there is no answer, or a 5xx that is no throttling, botocore waits for 50 ms at first and for a few seconds in
+    all: a server that is started again takes longer.  It also gives up after some forty tries of all requests together.
+    """
+    from botocore.exceptions import HTTPClientError
+
+    status = response[0].status_code if response else 0
+    away = isinstance(caught_exception, HTTPClientError) or (status >= _SERVER_ERROR and status != _NOT_IMPLEMENTED)
+    if not away or attempts >= most:
+        return None
+    return random.uniform(0.5, 1) * min(2.0 ** (attempts - 1), _LONGEST_WAIT_S)  # noqa: S311 -- jitter, not a secret
 
 
 def _frozen_credentials(session: Any) -> Any:

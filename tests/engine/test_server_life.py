@@ -215,6 +215,15 @@ def test_another_recipe_replaces_the_engine_once_nobody_uses_it(home, logs, fake
     assert not left_of(before)
 
 
+def test_an_engine_is_replaced_although_the_clock_was_set_back(home, logs, fake):
+    attach(fake(), home, os.getpid(), logs)
+    ahead = time.time() + 3600
+    for name in ("used", "state.json"):
+        os.utime(home / name, (ahead, ahead))
+    other = fake(recipe={"model": "org/other-model", "start_timeout_s": 20.0})
+    assert attach(other, home, os.getpid(), logs).model == "other-model"
+
+
 def test_tiers_that_differ_in_name_and_patience_share_an_engine(home, logs, fake):
     first = attach(fake(), home, os.getpid(), logs)
     second = attach(fake(recipe={"tier": "large", "request_timeout_s": 7.0}), home, os.getpid(), logs)

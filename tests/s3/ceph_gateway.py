@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -41,6 +42,8 @@ REGION = "us-east-1"
 _START_SECONDS = 90.0
 _STOP_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
+_FRONT_END = "client.admin"
+_USER = "tester"
 
 _CONFIG = """\
 [global]
@@ -74,6 +77,8 @@ osd pool default pgp num = 1
 osd pool default pg autoscale mode = off
 rgw enable usage log = false
 rgw run sync thread = false
+rgw s3 auth use sts = {sts}
+rgw sts key = {sts_key}
 rgw frontends = beast endpoint=127.0.0.1:{rgw_port} tcp_nodelay=1
 """
 
@@ -88,6 +93,7 @@ class Keys:
 
     access_key: str
     secret_key: str
+    session_token: str = ""
 
 
 def missing_programs() -> list[str]:
@@ -99,15 +105,19 @@ class CephGateway:
     """One throw-away cluster.  ``endpoint`` and ``keys`` hold after ``start``.
 
     With ``outlive`` the daemons go on when this process ends, until ``stop`` of the same ``folder``.
-    Otherwise the kernel ends them with this process, however it ends.
+    Otherwise the kernel ends them with this process, however it ends.  With ``sts`` it gives out temporary keys, and
+    tells wrong keys in fewer words.
     """
 
-    def __init__(self, folder: Path | None = None, outlive: bool = False, capacity_bytes: int = 2 << 30) -> None:
+    def __init__(
+        self, folder: Path | None = None, outlive: bool = False, capacity_bytes: int = 2 << 30, sts: bool = False
+    ) -> None:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="hybrid-batch-ceph-"))
         self.endpoint = ""
         self.keys = Keys("", "")
         self._outlive = outlive
         self._capacity_bytes = capacity_bytes
+        self._sts = sts
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -127,7 +137,7 @@ class CephGateway:
             self._start_monitor()
             self._start_osd()
             self._start_gateway(rgw_port)
-            self.keys = self.create_user("tester")
+            self.keys = self.create_user(_USER)
         except BaseException:
             self.stop()
             raise
@@ -161,27 +171,60 @@ class CephGateway:
     def replace_keys(self, name: str) -> Keys:
         """New keys for a user; the old ones are refused from now on."""
         old = self._keys(self._run("radosgw-admin", "user", "info", f"--uid={name}"))
+        made = self.add_keys(name)
+        for keys in old:
+            self.remove_keys(keys)
+        return made
+
+    def add_keys(self, name: str) -> Keys:
+        """Further keys for a user; the old ones go on."""
+        old = self._keys(self._run("radosgw-admin", "user", "info", f"--uid={name}"))
         invent = ("--gen-access-key", "--gen-secret")
         made = self._run("radosgw-admin", "key", "create", f"--uid={name}", "--key-type=s3", *invent)
-        for keys in old:
-            self._run("radosgw-admin", "key", "rm", "--key-type=s3", f"--access-key={keys.access_key}")
         return next(keys for keys in self._keys(made) if keys not in old)
 
-    def create_bucket(self, name: str) -> str:
-        """A bucket of the first user; returns its URL."""
-        self.client().create_bucket(Bucket=name)
+    def remove_keys(self, keys: Keys) -> None:
+        """Refuse ``keys`` from now on."""
+        self._run("radosgw-admin", "key", "rm", "--key-type=s3", f"--access-key={keys.access_key}")
+
+    def temporary_keys(self) -> Keys:
+        """Keys of the first user with a session token, good for 15 minutes, as roles get them; needs ``sts``."""
+        allowed = {"Effect": "Allow", "Action": ["sts:GetSessionToken", "s3:*"], "Resource": ["*"]}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        self._run("radosgw-admin", "caps", "add", f"--uid={_USER}", "--caps=user-policy=*")
+        self._client("iam").put_user_policy(UserName=_USER, PolicyName="temporary", PolicyDocument=policy)
+        given = self._client("sts").get_session_token(DurationSeconds=900)["Credentials"]
+        return Keys(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+
+    def kill_front_end(self) -> None:
+        """End the S3 server itself with SIGKILL; the data, which lie in the OSD, stay."""
+        daemon = self._daemons.pop(_FRONT_END)
+        daemon.kill()
+        daemon.wait()
+
+    def start_front_end(self) -> None:
+        """Start the S3 server again, at the same endpoint."""
+        self._start_gateway(int(self.endpoint.rpartition(":")[2]))
+
+    def create_bucket(self, name: str, keys: Keys | None = None) -> str:
+        """A bucket of the first user, or of the one that ``keys`` belong to; returns its URL."""
+        self.client(keys).create_bucket(Bucket=name)
         return f"s3://{name}"
 
-    def client(self) -> Any:
-        """A plain S3 client of the first user, apart from the one under test."""
+    def client(self, keys: Keys | None = None) -> Any:
+        """A plain S3 client of the first user (or of ``keys``), apart from the one under test."""
+        return self._client("s3", keys)
+
+    def _client(self, service: str, keys: Keys | None = None) -> Any:
         import botocore.session
 
+        keys = keys or self.keys
         return botocore.session.get_session().create_client(
-            "s3",
+            service,
             endpoint_url=self.endpoint,
             region_name=REGION,
-            aws_access_key_id=self.keys.access_key,
-            aws_secret_access_key=self.keys.secret_key,
+            aws_access_key_id=keys.access_key,
+            aws_secret_access_key=keys.secret_key,
         )
 
     def pids(self) -> dict[str, int]:
@@ -198,6 +241,8 @@ class CephGateway:
             "folder": self.folder,
             "mon_port": mon_port,
             "rgw_port": rgw_port,
+            "sts": str(self._sts).lower(),
+            "sts_key": secrets.token_hex(8),
             "capacity_bytes": self._capacity_bytes,
         }
         (self.folder / "ceph.conf").write_text(_CONFIG.format(**values))
@@ -225,7 +270,7 @@ class CephGateway:
         self._spawn("osd.0", "ceph-osd", "-f", "-i", "0")
 
     def _start_gateway(self, port: int) -> None:
-        self._spawn("client.admin", "radosgw", "-f", "-n", "client.admin")
+        self._spawn(_FRONT_END, "radosgw", "-f", "-n", _FRONT_END)
         self.endpoint = f"http://127.0.0.1:{port}"
         self._wait_for("the gateway to answer", lambda: _answers(self.endpoint))
 

@@ -20,6 +20,7 @@ class FlakyFront:
     ``slow_down``: 503.  ``conflict``: 409.  ``reset``: the connection breaks before the request is passed on.
     ``lost_answer``: it breaks after.  ``cut_body``: it breaks in the middle of the answer's body.
     ``pretend``: 200, and nothing is stored.  ``requests`` and ``body_bytes`` count what was answered.
+    A subclass may choose by the request, also a behaviour of its own: a function of request and body.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -42,7 +43,7 @@ class FlakyFront:
         self._thread.join()
         self._server.server_close()
 
-    def next_behaviour(self) -> str:
+    def next_behaviour(self, request: "Request") -> "str | Behaviour":
         with self._lock:
             self.requests += 1
             return self.misbehave.popleft() if self.misbehave else self.always or "pass"
@@ -51,7 +52,7 @@ class FlakyFront:
         with self._lock:
             self.body_bytes += sent
 
-    def forward(self, request: "_Handler", body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def forward(self, request: "Request", body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         upstream = http.client.HTTPConnection(self._host, timeout=30)
         headers = {name: value for name, value in request.headers.items() if name.lower() != "expect"}
         upstream.request(request.command, request.path, body or None, headers)
@@ -65,29 +66,34 @@ class FlakyFront:
         upstream.close()
         return answer.status, kept, data
 
-    def _handler(self) -> type["_Handler"]:
-        return type("Handler", (_Handler,), {"front": self})
+    def _handler(self) -> type["Request"]:
+        return type("Handler", (Request,), {"front": self})
 
 
 _OWN_HEADERS = ("content-length", "transfer-encoding", "connection", "date", "server")
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Request(BaseHTTPRequestHandler):
+    """One connection of a client; its requests come one after the other."""
+
     protocol_version = "HTTP/1.1"
     wbufsize = -1
     front: FlakyFront
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        behaviour = self.front.next_behaviour()
+        behaviour = self.front.next_behaviour(self)
+        if not isinstance(behaviour, str):
+            behaviour(self, body)
+            return
         actions: dict[str, Callable[[], None]] = {
-            "slow_down": lambda: self._answer(503, [], _SLOW_DOWN),
-            "conflict": lambda: self._answer(409, [], _CONFLICT),
-            "pretend": lambda: self._answer(200, [("ETag", '"0"')], b""),
-            "reset": self._break,
-            "lost_answer": lambda: (self.front.forward(self, body), self._break())[1],
+            "slow_down": lambda: self.answer(503, [], _SLOW_DOWN),
+            "conflict": lambda: self.answer(409, [], _CONFLICT),
+            "pretend": lambda: self.answer(200, [("ETag", '"0"')], b""),
+            "reset": self.break_off,
+            "lost_answer": lambda: (self.front.forward(self, body), self.break_off())[1],
             "cut_body": lambda: self._answer_partly(body),
-            "pass": lambda: self._answer(*self.front.forward(self, body), own_length=False),
+            "pass": lambda: self.answer(*self.front.forward(self, body), own_length=False),
         }
         actions[behaviour]()
 
@@ -102,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class names it so
         """Quiet: pytest's output is for failures."""
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes, own_length: bool = True) -> None:
+    def answer(self, status: int, headers: list[tuple[str, str]], data: bytes, own_length: bool = True) -> None:
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
@@ -116,10 +122,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer_partly(self, body: bytes) -> None:
         status, headers, data = self.front.forward(self, body)
-        self._answer(status, headers, data[: len(data) // 2], own_length=False)
-        self._break()
+        self.answer(status, headers, data[: len(data) // 2], own_length=False)
+        self.break_off()
 
-    def _break(self) -> None:
+    def break_off(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
+
+
+Behaviour = Callable[[Request, bytes], None]

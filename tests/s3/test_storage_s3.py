@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -80,6 +81,14 @@ def test_trouble_that_passes_is_not_noticed(front: FlakyFront, url: str, call: C
     front.misbehave.extend(["slow_down", "reset"])
     call(open_store(url), url)
     assert not front.misbehave
+
+
+def test_a_server_that_is_away_for_some_seconds_is_waited_for(front: FlakyFront, url: str) -> None:
+    front.always = "reset"
+    back = Timer(8.0, lambda: setattr(front, "always", None))
+    back.start()
+    assert open_store(url).read(url) == b"content"
+    back.join()
 
 
 @calls

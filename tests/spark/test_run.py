@@ -14,7 +14,11 @@ import pytest
 from hybrid_batch import pipeline
 from hybrid_batch.core.cost import ALL_LARGE_BY_QUERIES, ALL_LARGE_BY_TOKENS
 from hybrid_batch.core.errors import InputError, RowErrorRateError
+from hybrid_batch.core.records import ShardId
+from hybrid_batch.engines.base import EndpointRecipe, Sampling
 from hybrid_batch.engines.router import load_router
+from hybrid_batch.ledger import Ledger
+from hybrid_batch.spark.tasks import GenerateTask
 from hybrid_batch.tables import COST, DEAD_LETTERS, RESULTS, SCORED
 from tests.support.jobs import REFUSED_ROWS, load, questions, results_of, write_jsonl, write_parquet
 
@@ -85,6 +89,17 @@ def test_the_same_command_again_does_nothing(finished, run_job):
     assert second.costs == first.costs
     assert before == after
     assert recorder.seen == []
+
+
+def test_a_shard_that_somebody_has_done_meanwhile_is_not_asked_for(finished):
+    outcome, _, _ = finished
+    shards = sorted(Ledger(outcome.layout).committed())
+    nobody = EndpointRecipe(tier="large", model="none", base_url="http://127.0.0.1:9/v1", retry_budget_s=0.0)
+    task = GenerateTask(outcome.layout, shards, nobody, Sampling(max_tokens=8), None)
+    rows = {ShardId(tier, number): rows for tier, number, rows in outcome.manifest["shards"]}
+
+    told = [done for unit in range(len(shards)) for batch in task(unit) for done in batch.to_pylist()]
+    assert [(done["committed"], done["rows"]) for done in told] == [(False, rows[shard]) for shard in shards]
 
 
 def test_a_run_with_holes_is_filled_and_nothing_else_is_touched(document, run_job):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
@@ -19,9 +19,12 @@ GONE_S = 30.0
 
 
 class Driver:
-    """``hybrid-batch run`` of one configuration, in a process group of its own."""
+    """``hybrid-batch run`` of one configuration, in a process group of its own.
 
-    def __init__(self, config: Path, log: Path, *arguments: str) -> None:
+    ``environment`` takes the place of this process's own.
+    """
+
+    def __init__(self, config: Path, log: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.mark = uuid.uuid4().hex
         self._log = log
         with log.open("wb") as output:
@@ -30,7 +33,7 @@ class Driver:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, MARK: self.mark},
+                env={**(os.environ if environment is None else environment), MARK: self.mark},
                 start_new_session=True,
             )
 
