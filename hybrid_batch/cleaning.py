@@ -102,6 +102,8 @@ def _of_run(layout: RunLayout, objects: list[ObjectInfo]) -> tuple[str, list[Lef
     if plan.is_labelling:
         return "it is a labelling, and other labels can be made of its answers", []
     present = {item.url for item in objects}
+    if layout.routing not in present:
+        return "its routed/routing.parquet is missing", []
     shards = [ShardId(tier, number) for tier, number, _ in manifest["shards"]]
     if missing := [shard for shard in shards if layout.results(shard) not in present]:
         return f"results of {len(missing):,} of its shards are missing", []

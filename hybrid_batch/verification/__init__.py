@@ -68,7 +68,8 @@ class Facts:
     @property
     def whole(self) -> bool:
         """Whether the receipts of all planned shards could be read."""
-        return self.evidence.routing is not None and len(self.shards.receipts) == len(self.evidence.planned)
+        planned = self.evidence.planned
+        return bool(self.evidence.routing or planned) and len(self.shards.receipts) == len(planned)
 
 
 def _bytes(evidence: Evidence) -> int:
@@ -88,9 +89,7 @@ def _conclude(ledger: Ledger, facts: Facts, notebook: Notebook) -> Proof:
     ):
         notebook.write("plan", [f"plan.json: its identity is not that of run {evidence.layout.run_id}"])
     if facts.finished:
-        missing = [shard for shard in evidence.planned if evidence.layout.results(shard) not in evidence.objects]
-        gone = [f"{evidence.name(evidence.layout.results(shard))}: is missing" for shard in missing]
-        notebook.write(RESULTS, gone)
+        _tell_missing(evidence, notebook)
     taken, others = foreign_objects(evidence)
     notebook.write(
         RESULTS, [f"{name}: is no result of this run, and readers of the folder take it for one" for name in taken]
@@ -101,14 +100,22 @@ def _conclude(ledger: Ledger, facts: Facts, notebook: Notebook) -> Proof:
         notebook.check("plan", f"identity {evidence.plan.fingerprint[:12]} = the run's id"),
         *_table_checks(facts, notebook),
         *_total_checks(facts, notebook),
-        _others_check(others),
     ]
-    return Proof(evidence.layout, facts.finished, tuple(checks))
+    return Proof(evidence.layout, facts.finished, (*checks, *notebook.left(checks), _others_check(others)))
+
+
+def _tell_missing(evidence: Evidence, notebook: Notebook) -> None:
+    """What a finished run must have and has not."""
+    layout = evidence.layout
+    wanted = ((ROUTED, [layout.routing]), (RESULTS, [layout.results(shard) for shard in evidence.planned]))
+    for check, urls in wanted:
+        gone = [evidence.name(url) for url in urls if url not in evidence.objects]
+        notebook.write(check, [f"{name}: is missing" for name in gone])
 
 
 def _table_checks(facts: Facts, notebook: Notebook) -> list[Check]:
     scored = notebook.check(SCORED, _scored_told(facts), complete=facts.scored.whole)
-    if facts.evidence.routing is None:
+    if facts.evidence.routing is None and not facts.evidence.planned:
         return [scored]
     shards, planned = facts.shards, len(facts.evidence.planned)
     usage = total_usage(receipt.usage for receipt in shards.receipts)

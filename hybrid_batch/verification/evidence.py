@@ -17,6 +17,7 @@ from hybrid_batch.core.errors import InputError
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.records import ShardId
+from hybrid_batch.core.routing import TIERS
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.parquet import read_checked
 from hybrid_batch.stages.sample import asked_rows
@@ -55,8 +56,8 @@ class Evidence:
 
     @property
     def planned(self) -> list[ShardId]:
-        """All shards of the run, none before it is routed."""
-        return self.routing.shards if self.routing else []
+        """All shards of the run, none before it is routed; of a finished run without its routing those it committed."""
+        return self.routing.shards if self.routing else _shards_of(self.manifest or {})
 
     @property
     def parts(self) -> list[int]:
@@ -94,6 +95,15 @@ class Evidence:
         except DAMAGE as error:
             return Hashed(self.name(url), pa.chunked_array([], pa.string()), np.empty((0, 2), np.uint64), told(error))
         return Hashed(self.name(url), ids, row_hashes(ids))
+
+
+def _shards_of(manifest: Mapping[str, Any]) -> list[ShardId]:
+    """The shards in the order of their numbers over all tiers; none where the manifest does not have them."""
+    try:
+        shards = [ShardId(str(tier), int(number)) for tier, number, _ in manifest["shards"]]
+        return sorted(shards, key=lambda shard: (TIERS.index(shard.tier), shard.number))
+    except DAMAGE:
+        return []
 
 
 def told(error: BaseException) -> str:

@@ -114,3 +114,11 @@ def test_the_command_says_what_it_would_remove_and_removes_it_only_when_told(tmp
     assert not old.exists()
     assert "None." in clean("--yes")
     assert "Removed" not in clean("--yes")
+
+
+def test_a_run_that_lost_its_routing_keeps_everything(tmp_path):
+    run = a_finished_run(tmp_path, ROWS)
+    Path(run.layout.routing).unlink()
+    found = find_leftovers(run.layout.root, intermediate=True)
+    assert found.groups == ()
+    assert found.kept == (f"run {run.layout.run_id}: its routed/routing.parquet is missing",)
