@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from typer.testing import CliRunner
 from hybrid_batch.cleaning import ROUTED, SCORED, UNFINISHED, find_leftovers, remove
 from hybrid_batch.cli import app
 from hybrid_batch.core.errors import InputError
+from hybrid_batch.core.layout import RunLayout
+from hybrid_batch.core.plan import RETRY
+from hybrid_batch.ledger import Ledger
 from hybrid_batch.storage import TEMP_PREFIX
 from hybrid_batch.verification import verify
 from tests.support.jobs import Recorder
@@ -122,3 +126,18 @@ def test_a_run_that_lost_its_routing_keeps_everything(tmp_path):
     found = find_leftovers(run.layout.root, intermediate=True)
     assert found.groups == ()
     assert found.kept == (f"run {run.layout.run_id}: its routed/routing.parquet is missing",)
+
+
+def test_rows_that_an_unfinished_retry_reads_stay_until_it_is_finished(tmp_path):
+    run = a_finished_run(tmp_path, ROWS)
+    identity = {"kind": RETRY, "retry_of": {"run_id": run.layout.run_id, "fingerprint": "0", "errors": ["timeout"]}}
+    retry = Ledger(RunLayout.of(str(tmp_path / "out"), "night-retry-0"))
+    retry.commit_plan(replace(run.plan_held, run_id="night-retry-0", identity=identity))
+    for target in (run.layout.root, f"{run.layout.root}/", str(tmp_path / "out")):
+        found = find_leftovers(target, intermediate=True)
+        assert [(group.kind, group.run_id) for group in found.groups] == [(SCORED, run.layout.run_id)]
+        told = f"run {run.layout.run_id}: its routed rows stay, the unfinished retry night-retry-0 reads them"
+        assert told in found.kept
+    retry.commit_manifest({})
+    kinds = {group.kind for group in find_leftovers(run.layout.root, intermediate=True).groups}
+    assert kinds == {SCORED, ROUTED}
