@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from hybrid_batch.core.errors import InputError, RunConflictError, StorageError
-from hybrid_batch.core.layout import RunLayout, parse_part, shards_in
+from hybrid_batch.core.layout import RunLayout, parse_part, parse_shard, shards_in
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.records import Receipt, ShardId
 from hybrid_batch.core.routing import TIERS, RoutingDecision, ScoreHistogram
@@ -147,6 +147,17 @@ class Ledger:
         with ThreadPoolExecutor(_READERS) as pool:
             list(pool.map(self._store.delete, [self.layout.scored(part) for part in parts]))
 
+    def keep_dead_letters(self, shards: Iterable[ShardId]) -> None:
+        """Remove dead letters of all shards but ``shards``: those of results that were answered again since."""
+        kept = {self.layout.dead_letters(shard) for shard in shards}
+        stale = [
+            item.url
+            for item in self._store.list(self.layout.dead_letters_folder)
+            if item.url not in kept and parse_shard(item.url) is not None
+        ]
+        with ThreadPoolExecutor(_READERS) as pool:
+            list(pool.map(self._store.delete, stale))
+
     def is_finished(self) -> bool:
         """Whether the manifest is there, which is not read."""
         return self._store.stat(self.layout.manifest) is not None
@@ -191,7 +202,10 @@ class Ledger:
                 text = metadata_value(file, RECEIPT_KEY)
         except (pa.ArrowException, InputError) as error:
             # Results are never replaced, so neither a retry nor a resume mends this one.
-            raise StorageError(f"{url} is damaged; delete it, and the same command answers its rows again") from error
+            raise StorageError(
+                f"{url} is damaged; delete it, and {self.layout.manifest} if that is there: then the command that "
+                "started the run answers its rows again"
+            ) from error
         if text is None:
             raise StorageError(f"{url} carries no receipt: it was not written by this program")
         return Receipt.from_dict(json.loads(text))

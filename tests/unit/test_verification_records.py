@@ -9,9 +9,14 @@ import pytest
 
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.proof import ERROR, Notebook
-from hybrid_batch.core.records import ShardId
-from tests.support.local_runs import LocalRun, a_finished_run
-from tests.support.proofs import levels, prove, wrong
+from hybrid_batch.core.records import EngineSpan, ShardId
+from hybrid_batch.engines.base import ChatAnswer
+from hybrid_batch.ledger import Ledger
+from hybrid_batch.parquet import from_parquet
+from hybrid_batch.spark.tasks import DeadLettersTask
+from hybrid_batch.stages.generate import make_receipt, results_table
+from tests.support.local_runs import BEGAN_US, LocalRun, a_finished_run
+from tests.support.proofs import edit_parquet, levels, prove, set_column, wrong
 
 ROWS = 24
 SMALL_0 = ShardId("small", 0)
@@ -66,3 +71,32 @@ def test_a_check_with_problems_is_never_left_out():
     notebook.write("three", [])
     made = [notebook.check("one", "told")]
     assert [(check.name, check.problems) for check in notebook.left(made)] == [("two", ("another",))]
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_result_that_is_answered_again_leaves_no_old_failures_behind(tmp_path, batch):
+    run = a_finished_run(tmp_path, ROWS, batch=batch)
+    layout = run.layout
+    shard = next(shard for shard in run.routing.shards if Path(layout.dead_letters(shard)).exists())
+    assert Path(layout.batch_errors(run.routing.shards.index(shard))).exists() == batch
+    Path(layout.manifest).unlink()
+    Path(layout.results(shard)).unlink()
+    rows = from_parquet(Path(layout.routed(shard)).read_bytes())
+    answers = [ChatAnswer("fine", "stop", 5, 5, 0.5) for _ in range(rows.num_rows)]
+    span = EngineSpan("engine", BEGAN_US, BEGAN_US + 1_000_000, 5_000_000)
+    ledger = run.ledger = Ledger(layout)
+    receipt = make_receipt(shard.tier, shard.number, answers, spans=[span])
+    ledger.commit_results(results_table(rows, answers, shard.tier, "fake-model"), receipt)
+    run.finish()
+    assert not Path(layout.dead_letters(shard)).exists()
+    assert not Path(layout.batch_errors(run.routing.shards.index(shard))).exists()
+    assert prove(layout).proved, wrong(prove(layout))
+
+
+def test_dead_letters_of_another_content_are_replaced(whole, layout):
+    shard = next(shard for shard in whole.routing.shards if Path(layout.dead_letters(shard)).exists())
+    letters = Path(layout.dead_letters(shard))
+    before = letters.read_bytes()
+    edit_parquet(str(letters), set_column("query_id", 0, "stranger"))
+    list(DeadLettersTask(layout, [shard])(0))
+    assert letters.read_bytes() == before
