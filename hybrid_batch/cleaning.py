@@ -118,15 +118,18 @@ def _of_run(layout: RunLayout, objects: list[ObjectInfo], retry: str | None) -> 
         plan = ledger.plan()
     except RunConflictError as error:
         return str(error), []
-    manifest = ledger.manifest()
-    if plan is None or manifest is None:
+    try:
+        finished = ledger.manifest()
+        shards = None if finished is None else [ShardId(tier, number) for tier, number, _ in finished["shards"]]
+    except (ValueError, KeyError, TypeError) as error:
+        return f"its manifest.json cannot be read: {error!r}", []
+    if plan is None or shards is None:
         return "it is unfinished", []
     if plan.is_labelling:
         return "it is a labelling, and other labels can be made of its answers", []
     present = {item.url for item in objects}
     if layout.routing not in present:
         return "its routed/routing.parquet is missing", []
-    shards = [ShardId(tier, number) for tier, number, _ in manifest["shards"]]
     if missing := [shard for shard in shards if layout.results(shard) not in present]:
         return f"results of {len(missing):,} of its shards are missing", []
     scored = [item for item in objects if _is_below(item, layout.scored_folder) and parse_part(item.url) is not None]

@@ -102,7 +102,7 @@ class Ledger:
             return metadata_value(file, SCORED_BY) or "not known"
 
     def routing(self) -> Routing | None:
-        """The committed routing, None before."""
+        """The committed routing, None before.  Raises whatever its content leads to if that is damaged."""
         data = self._store.read_if_present(self.layout.routing)
         return None if data is None else _routing_from_parquet(data)
 
@@ -163,9 +163,14 @@ class Ledger:
         return self._store.stat(self.layout.manifest) is not None
 
     def manifest(self) -> dict[str, Any] | None:
-        """The manifest of a finished run, None before."""
+        """The manifest of a finished run, None before.  Raises ``ValueError`` if it is no JSON object."""
         data = self._store.read_if_present(self.layout.manifest)
-        return None if data is None else json.loads(data)
+        if data is None:
+            return None
+        manifest = json.loads(data)
+        if not isinstance(manifest, dict):
+            raise ValueError("it is no JSON object")
+        return manifest
 
     def commit_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Commit the manifest unless there is one -> the manifest that holds.  ``_SUCCESS`` comes after it."""

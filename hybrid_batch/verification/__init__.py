@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from hybrid_batch.core.fingerprint import fingerprint
 from hybrid_batch.core.progress import Observer, Progress
@@ -31,7 +32,9 @@ from hybrid_batch.verification.totals import COSTS, MANIFEST, compare_totals
 
 __all__ = ["verify"]
 
-_SHOWN_OTHERS = 3
+_SHOWN_OTHERS: Final = 3
+_RECORDS: Final = {"manifest.json": MANIFEST, "routed/routing.parquet": ROUTED}
+"""The check of a record that cannot be read."""
 
 
 def verify(url: str, observer: Observer) -> Proof:
@@ -63,7 +66,7 @@ class Facts:
 
     @property
     def finished(self) -> bool:
-        return self.evidence.manifest is not None
+        return self.evidence.finished
 
     @property
     def whole(self) -> bool:
@@ -88,6 +91,8 @@ def _conclude(ledger: Ledger, facts: Facts, notebook: Notebook) -> Proof:
         or fingerprint(evidence.plan.identity) != evidence.plan.fingerprint
     ):
         notebook.write("plan", [f"plan.json: its identity is not that of run {evidence.layout.run_id}"])
+    for url, what in evidence.damaged.items():
+        notebook.write(_RECORDS[evidence.name(url)], [f"{evidence.name(url)}: cannot be read: {what}"])
     if facts.finished:
         _tell_missing(evidence, notebook)
     taken, others = foreign_objects(evidence)
@@ -157,7 +162,11 @@ def _routed_told(facts: Facts) -> str:
 def _total_checks(facts: Facts, notebook: Notebook) -> list[Check]:
     manifest = facts.evidence.manifest
     if manifest is None:
-        return [Check(MANIFEST, WARN, "none: the run is unfinished")]
+        return [
+            notebook.check(
+                MANIFEST, "not compared" if facts.finished else "none: the run is unfinished", complete=False
+            )
+        ]
     marked = facts.evidence.layout.success in facts.evidence.objects
     said = "rows, tokens, errors, finish reasons, shards = sums of the receipts" if facts.whole else "not compared"
     checks = [

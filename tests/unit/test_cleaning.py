@@ -141,3 +141,12 @@ def test_rows_that_an_unfinished_retry_reads_stay_until_it_is_finished(tmp_path)
     retry.commit_manifest({})
     kinds = {group.kind for group in find_leftovers(run.layout.root, intermediate=True).groups}
     assert kinds == {SCORED, ROUTED}
+
+
+@pytest.mark.parametrize("content", ['{"shards": [["sm', "{}", '{"shards": [["small", 0]]}', "null"])
+def test_a_run_whose_manifest_cannot_be_read_keeps_everything(tmp_path, content):
+    run = a_finished_run(tmp_path, ROWS)
+    Path(run.layout.manifest).write_text(content)
+    found = find_leftovers(run.layout.root, intermediate=True)
+    assert found.groups == ()
+    assert found.kept[0].startswith(f"run {run.layout.run_id}: its manifest.json cannot be read: ")

@@ -100,3 +100,33 @@ def test_dead_letters_of_another_content_are_replaced(whole, layout):
     edit_parquet(str(letters), set_column("query_id", 0, "stranger"))
     list(DeadLettersTask(layout, [shard])(0))
     assert letters.read_bytes() == before
+
+
+def cut(url: str) -> None:
+    path = Path(url)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("break_it", [cut, lambda url: Path(url).write_bytes(b"")], ids=["cut", "empty"])
+def test_a_damaged_routing_is_a_problem(layout, break_it):
+    break_it(layout.routing)
+    proof = prove(layout)
+    assert proof.finished
+    assert wrong(proof).keys() == {"routed shards"}
+    assert wrong(proof)["routed shards"][0].startswith("routed/routing.parquet: cannot be read: ")
+
+
+@pytest.mark.parametrize("content", ["", '{"format": 1, "sha', "[]", "null", "\x00"])
+def test_a_damaged_manifest_is_a_problem_of_a_finished_run(layout, content):
+    Path(layout.manifest).write_text(content)
+    proof = prove(layout)
+    assert proof.finished
+    assert wrong(proof).keys() == {"manifest"}
+    assert wrong(proof)["manifest"][0].startswith("manifest.json: cannot be read: ")
+
+
+def test_where_both_records_are_damaged_nothing_is_taken_for_proved(layout):
+    cut(layout.routing)
+    cut(layout.manifest)
+    found = wrong(prove(layout))
+    assert {"routed shards", "manifest"} <= found.keys()
