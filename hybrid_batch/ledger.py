@@ -73,7 +73,7 @@ class Ledger:
             raise RunConflictError(f"{self.layout.plan} is not a plan that this version can read: {error}") from error
 
     def commit_plan(self, plan: Plan) -> Plan:
-        """Commit ``plan`` unless there is one -> the plan that holds.
+        """Commit ``plan`` unless there is one -> the plan that holds.  A ``_SUCCESS`` of an unfinished run goes.
 
         Raises ``RunConflictError`` if that one belongs to another run.
         """
@@ -83,6 +83,7 @@ class Ledger:
             raise RunConflictError(
                 f"{self.layout.root} holds another run; give this one another run.name or run.output"
             )
+        self._unmark_success()
         return held
 
     def scored_parts(self) -> set[int]:
@@ -172,13 +173,17 @@ class Ledger:
             raise ValueError("it is no JSON object")
         return manifest
 
-    def commit_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Commit the manifest unless there is one -> the manifest that holds.  ``_SUCCESS`` comes after it."""
+    def commit_manifest(self, manifest: Mapping[str, Any], *, marks: bool = True) -> dict[str, Any]:
+        """Commit the manifest unless there is one -> the manifest that holds.
+
+        ``_SUCCESS`` comes after it; without ``marks`` the caller has more to do before :meth:`mark_success`.
+        """
         self._store.put_if_absent(self.layout.manifest, _json(manifest))
         held = self.manifest()
         if held is None:
             raise StorageError(f"{self.layout.manifest} vanished after it was written")
-        self.mark_success()
+        if marks:
+            self.mark_success()
         return held
 
     def mark_success(self) -> None:
@@ -186,6 +191,11 @@ class Ledger:
         # Looked for first: who may only read can still be told that a run is finished.
         if self._store.stat(self.layout.success) is None:
             self._store.put_if_absent(self.layout.success, b"")
+
+    def _unmark_success(self) -> None:
+        """Remove a ``_SUCCESS`` that no manifest stands behind: results of that run are made again."""
+        if self._store.stat(self.layout.success) is not None and not self.is_finished():
+            self._store.delete(self.layout.success)
 
     def put_report(self, url: str, data: bytes) -> None:
         """Write or replace a report: derived from committed objects, so the last writer may win."""

@@ -95,6 +95,8 @@ def _conclude(ledger: Ledger, facts: Facts, notebook: Notebook) -> Proof:
         notebook.write(_RECORDS[evidence.name(url)], [f"{evidence.name(url)}: cannot be read: {what}"])
     if facts.finished:
         _tell_missing(evidence, notebook)
+    elif evidence.layout.success in evidence.objects and not ledger.is_finished():
+        notebook.write(MANIFEST, ["results/_SUCCESS: is there, and manifest.json is not"])
     taken, others = foreign_objects(evidence)
     notebook.write(
         RESULTS, [f"{name}: is no result of this run, and readers of the folder take it for one" for name in taken]

@@ -213,6 +213,19 @@ def test_the_mark_comes_with_the_manifest_and_is_made_again(ledger):
     assert mark.exists()
 
 
+def test_a_start_removes_a_mark_only_where_there_is_no_manifest(ledger):
+    mark = Path(ledger.layout.success)
+    ledger.commit_plan(a_plan())
+    ledger.commit_manifest({"rows": 2}, marks=False)
+    assert not mark.exists()
+    ledger.mark_success()
+    ledger.commit_plan(a_plan())
+    assert mark.exists()
+    Path(ledger.layout.manifest).unlink()
+    ledger.commit_plan(a_plan())
+    assert not mark.exists()
+
+
 def test_a_look_makes_no_copy_of_a_receipt(ledger):
     table, receipt = a_result(SMALL_0)
     ledger.commit_results(table, receipt)

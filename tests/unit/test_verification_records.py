@@ -130,3 +130,18 @@ def test_where_both_records_are_damaged_nothing_is_taken_for_proved(layout):
     cut(layout.manifest)
     found = wrong(prove(layout))
     assert {"routed shards", "manifest"} <= found.keys()
+
+
+def test_a_mark_without_a_manifest_is_a_problem_and_a_start_removes_it(tmp_path):
+    run = a_finished_run(tmp_path, ROWS)
+    Path(run.layout.manifest).unlink()
+    Path(run.layout.results(SMALL_0)).unlink()
+    proof = prove(run.layout)
+    assert not proof.finished
+    assert wrong(proof) == {"manifest": ("results/_SUCCESS: is there, and manifest.json is not",)}
+    run.plan()
+    assert not Path(run.layout.success).exists()
+    assert prove(run.layout).proved
+    run.answer().finish()
+    assert Path(run.layout.success).exists()
+    assert prove(run.layout).proved
