@@ -67,7 +67,7 @@ class Pace:
 class RunStatus:
     """A run or a labelling as storage tells it; ``state`` is ``finished`` or ``unfinished``: running or interrupted.
 
-    ``pace`` is None for a finished run.
+    ``pace`` is None for a finished run.  ``retry_of`` is the id of the run whose rows a retry asks again.
     """
 
     layout: RunLayout
@@ -77,6 +77,7 @@ class RunStatus:
     errors: Mapping[str, int]
     labelling: bool = False
     pace: Pace | None = None
+    retry_of: str | None = None
 
     @property
     def finished(self) -> bool:

@@ -38,12 +38,12 @@ _RECORDS: Final = {"manifest.json": MANIFEST, "routed/routing.parquet": ROUTED}
 
 
 def verify(url: str, observer: Observer) -> Proof:
-    """Verify the run or labelling at ``url``, or the newest one of the output folder ``url``.
+    """Verify the run, retry or labelling at ``url``; of an output folder its newest run that is neither of these two.
 
     Of an unfinished run, what is committed is verified.  Raises ``InputError`` if there is no run, ``RunConflictError``
     if its plan cannot be read, ``StorageError`` if the store fails; what is wrong with the run is in the proof.
     """
-    ledger, plan = find_run(url)
+    ledger, plan = find_run(url, lambda plan: plan.is_of_a_job)
     evidence, notebook = Evidence.of(ledger, plan), Notebook()
     observer.note(f"run {plan.run_id}: {len(evidence.objects):,} objects, {_bytes(evidence) / 1e6:,.1f} MB")
     with readers() as pool:
