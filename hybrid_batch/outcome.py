@@ -34,13 +34,17 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class StageStatus:
-    """One stage as its objects in storage tell it: units are parts or shards; None while not yet planned."""
+    """One stage as its objects in storage tell it: units are parts or shards; None while not yet planned.
+
+    ``removed`` tells that objects of a finished run are gone, which had all been there.
+    """
 
     name: str
     done_units: int
     planned_units: int | None
     done_rows: int
     planned_rows: int | None
+    removed: bool = False
 
     @property
     def complete(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final
 
 from hybrid_batch.config import TiersSection
@@ -50,7 +51,9 @@ class RunLook:
             costs = tuple(TierCost.from_dict(cost) for cost in manifest["tiers"])
         else:
             costs = tuple(tier_costs(receipts, *_models_and_prices(plan)))
-        stages = (_scoring(self._parts(), plan, routing), *_generating(routing, receipts))
+        scoring = _scoring(self._parts(), plan, routing)
+        scoring = replace(scoring, removed=manifest is not None and not scoring.complete)
+        stages = (scoring, *_generating(routing, receipts))
         return RunStatus(
             layout=ledger.layout,
             state="finished" if manifest is not None else "unfinished",

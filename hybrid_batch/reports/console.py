@@ -185,6 +185,8 @@ def status_line(status: RunStatus) -> str:
 
 
 def _stage_figures(stage: StageStatus) -> list[str]:
+    if stage.removed:
+        return ["removed", "", ""]
     share = words.percent(stage.done_rows / stage.planned_rows) if stage.planned_rows else ""
     return [_of(stage.done_units, stage.planned_units), _of(stage.done_rows, stage.planned_rows), share]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import time
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from hybrid_batch.cleaning import ROUTED, SCORED, UNFINISHED, find_leftovers, remove
@@ -17,6 +19,8 @@ from hybrid_batch.core.errors import InputError
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.plan import RETRY
 from hybrid_batch.ledger import Ledger
+from hybrid_batch.reports.console import status_view
+from hybrid_batch.status import status
 from hybrid_batch.storage import TEMP_PREFIX
 from hybrid_batch.verification import verify
 from tests.support.jobs import Recorder
@@ -76,6 +80,14 @@ def test_intermediate_rows_of_finished_runs_go_and_everything_else_stays(tmp_pat
     assert before - files(tmp_path / "out") == {f"runs/{run.layout.run_id}/{name}" for name in gone}
     assert find_leftovers(run.layout.root, intermediate=True).groups == ()
     assert verify(run.layout.root, Recorder()).proved
+    scoring, *others = status(run.layout.root).stages
+    assert scoring.removed
+    assert not any(stage.removed for stage in others)
+    console = Console(file=io.StringIO(), width=100)
+    console.print(status_view(status(run.layout.root)))
+    line = next(line for line in console.file.getvalue().splitlines() if line.startswith("score"))
+    assert line.split() == ["score", "removed"]
+    assert not any(stage.removed for stage in status(open_run.layout.root).stages)
 
 
 def test_a_run_that_lost_a_result_keeps_what_it_could_be_made_of(tmp_path):

@@ -171,6 +171,10 @@ BROKEN = {
         lambda run: Path(run.cost_report).unlink(),
         {"costs": "reports/cost.parquet: is missing"},
     ),
+    "the report is gone": (
+        lambda run: Path(run.html_report).unlink(),
+        {"costs": "reports/report.html: is missing"},
+    ),
     "the cost report tells other tokens": (
         lambda run: edit_parquet(run.cost_report, set_column("prompt_tokens", 1, 5)),
         {"costs": "reports/cost.parquet: tier large: prompt_tokens is 5, the manifest comes to"},
@@ -254,11 +258,15 @@ def test_a_lost_copy_and_a_lost_mark_and_foreign_objects_are_notes(layout):
     Path(layout.success).unlink()
     Path(layout.root, "notes.txt").write_text("mine")
     Path(layout.results_folder, "_started").write_text("mine")
+    Path(layout.results_folder, "_temporary", "0").mkdir(parents=True)
+    Path(layout.results_folder, "_temporary", "0", "part-0.parquet").write_text("mine")
     proof = prove(layout)
     assert proof.proved
     warned = {check.name: check.told for check in proof.checks if check.level == WARN}
     assert warned.keys() == {"receipts", "manifest", "other objects"}
-    assert warned["other objects"] == "notes.txt, results/_started: not of this run"
+    assert warned["other objects"] == (
+        "notes.txt, results/_started, results/_temporary/0/part-0.parquet: not of this run"
+    )
     assert "_SUCCESS is missing" in warned["manifest"]
 
 
