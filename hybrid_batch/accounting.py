@@ -59,7 +59,8 @@ def conclude(
     models: Mapping[str, str],
     prices: Prices,
 ) -> RunOutcome:
-    """Write the reports of a run whose rows all have results, and commit its manifest."""
+    """Write the reports of a run whose rows all have results and dead letters, and commit its manifest."""
+    ledger.keep_dead_letters(receipt.shard for receipt in receipts if receipt.errors)
     costs = tier_costs(receipts, models, prices)
     counterfactual = all_large(costs)
     manifest = _manifest(ledger, plan, routing, receipts, costs, counterfactual)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from hybrid_batch.core.errors import InputError, RunConflictError
-from hybrid_batch.core.layout import RunLayout, parse_part, parse_shard, runs_folder
+from hybrid_batch.core.layout import RunLayout, output_of, parse_part, parse_shard, runs_folder
 from hybrid_batch.core.leftovers import Leftover, Leftovers
 from hybrid_batch.core.records import ShardId
 from hybrid_batch.ledger import Ledger
@@ -23,6 +23,7 @@ SAFE_AGE_S: Final = 3600.0
 """An unfinished write that is younger may still be under way."""
 
 _DELETERS: Final = 16
+_READERS: Final = 16
 
 
 def find_leftovers(url: str, *, intermediate: bool) -> Leftovers:
@@ -42,8 +43,9 @@ def find_leftovers(url: str, *, intermediate: bool) -> Leftovers:
     kept = (
         [f"{len(temporary) - len(old):,} unfinished writes: they are younger than an hour"] if old != temporary else []
     )
+    needed = _needed_by(place) if intermediate else {}
     for root, own in _runs(place, objects) if intermediate else ():
-        reason, found = _of_run(RunLayout(root), own)
+        reason, found = _of_run(RunLayout(root), own, needed.get(RunLayout(root).run_id))
         groups += found
         kept += [f"run {RunLayout(root).run_id}: {reason}"] if reason else []
     return Leftovers(place, tuple(groups), tuple(kept))
@@ -89,26 +91,52 @@ def _runs(place: str, objects: Iterable[ObjectInfo]) -> Iterator[tuple[str, list
             yield root, items
 
 
-def _of_run(layout: RunLayout, objects: list[ObjectInfo]) -> tuple[str, list[Leftover]]:
-    """Why everything of a run stays, or what of it may go."""
+def _needed_by(place: str) -> dict[str, str]:
+    """Runs whose routed rows an unfinished retry reads, with the retry: of the output at or around ``place``."""
+    folder = runs_folder(output_of(place) or place)
+    ledgers = [Ledger(RunLayout(root), mends=False) for root in open_store(folder).folders(folder)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = [source for source in pool.map(_needs, ledgers) if source is not None]
+    return dict(found)
+
+
+def _needs(ledger: Ledger) -> tuple[str, str] | None:
+    try:
+        plan = ledger.plan()
+    except RunConflictError:
+        # No version that reads this folder can go on with it.
+        return None
+    if plan is None or plan.retry_of is None or ledger.is_finished():
+        return None
+    return str(plan.retry_of["run_id"]), ledger.layout.run_id
+
+
+def _of_run(layout: RunLayout, objects: list[ObjectInfo], retry: str | None) -> tuple[str, list[Leftover]]:
+    """Why something of a run stays, and what of it may go; ``retry`` is an unfinished one that reads its rows."""
     ledger = Ledger(layout, mends=False)
     try:
         plan = ledger.plan()
     except RunConflictError as error:
         return str(error), []
-    manifest = ledger.manifest()
-    if plan is None or manifest is None:
+    try:
+        finished = ledger.manifest()
+        shards = None if finished is None else [ShardId(tier, number) for tier, number, _ in finished["shards"]]
+    except (ValueError, KeyError, TypeError) as error:
+        return f"its manifest.json cannot be read: {error!r}", []
+    if plan is None or shards is None:
         return "it is unfinished", []
     if plan.is_labelling:
         return "it is a labelling, and other labels can be made of its answers", []
     present = {item.url for item in objects}
-    shards = [ShardId(tier, number) for tier, number, _ in manifest["shards"]]
+    if layout.routing not in present:
+        return "its routed/routing.parquet is missing", []
     if missing := [shard for shard in shards if layout.results(shard) not in present]:
         return f"results of {len(missing):,} of its shards are missing", []
     scored = [item for item in objects if _is_below(item, layout.scored_folder) and parse_part(item.url) is not None]
     routed = [item for item in objects if _is_below(item, layout.routed_folder) and parse_shard(item.url) is not None]
-    kinds = ((SCORED, scored), (ROUTED, routed))
-    return "", [_leftover(kind, layout.run_id, items) for kind, items in kinds if items]
+    kinds = ((SCORED, scored), (ROUTED, [] if retry else routed))
+    reason = f"its routed rows stay, the unfinished retry {retry} reads them" if retry and routed else ""
+    return reason, [_leftover(kind, layout.run_id, items) for kind, items in kinds if items]
 
 
 def _is_below(item: ObjectInfo, folder: str) -> bool:

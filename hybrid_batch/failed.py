@@ -67,7 +67,7 @@ def finished_run(url: str) -> tuple[Ledger, Plan]:
     Raises ``InputError`` if there is no run, ``ConfigError`` for a labelling, ``RunConflictError`` for a run that is
     not finished.
     """
-    ledger, plan = find_run(url, lambda plan: not plan.is_retry and not plan.is_labelling)
+    ledger, plan = find_run(url, lambda plan: plan.is_of_a_job)
     if plan.is_labelling:
         raise ConfigError(f"{ledger.layout.root}: is a labelling; failed rows of runs alone are asked again")
     if not ledger.is_finished():

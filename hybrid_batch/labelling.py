@@ -86,6 +86,7 @@ def label(config: LabelConfig, observer: Observer) -> Labelled:
             answer(spark, job, routing, tier, config.answers_sampling())
         manifest = _finish(job, routing)
         _judge(spark, job, routing)
+        ledger.mark_success()
     return _labelled(config, ledger, manifest)
 
 
@@ -204,7 +205,8 @@ def _finish(job: Job[LabelConfig], routing: Routing) -> dict[str, Any]:
             f"{layout.results_folder}: {rows.rows_out:,} answers for {rows.rows_in:,} asked, {len(rows.missing):,} "
             "shards are missing; run the same command again"
         )
-    return ledger.commit_manifest(_manifest(job, routing, receipts))
+    # Whoever waits for the mark waits for labels, which are still to be made.
+    return ledger.commit_manifest(_manifest(job, routing, receipts), marks=False)
 
 
 def _manifest(job: Job[LabelConfig], routing: Routing, receipts: list[Receipt]) -> dict[str, Any]:

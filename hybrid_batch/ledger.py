@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from hybrid_batch.core.errors import InputError, RunConflictError, StorageError
-from hybrid_batch.core.layout import RunLayout, parse_part, shards_in
+from hybrid_batch.core.layout import RunLayout, parse_part, parse_shard, shards_in
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.records import Receipt, ShardId
 from hybrid_batch.core.routing import TIERS, RoutingDecision, ScoreHistogram
@@ -73,7 +73,7 @@ class Ledger:
             raise RunConflictError(f"{self.layout.plan} is not a plan that this version can read: {error}") from error
 
     def commit_plan(self, plan: Plan) -> Plan:
-        """Commit ``plan`` unless there is one -> the plan that holds.
+        """Commit ``plan`` unless there is one -> the plan that holds.  A ``_SUCCESS`` of an unfinished run goes.
 
         Raises ``RunConflictError`` if that one belongs to another run.
         """
@@ -83,6 +83,7 @@ class Ledger:
             raise RunConflictError(
                 f"{self.layout.root} holds another run; give this one another run.name or run.output"
             )
+        self._unmark_success()
         return held
 
     def scored_parts(self) -> set[int]:
@@ -102,7 +103,7 @@ class Ledger:
             return metadata_value(file, SCORED_BY) or "not known"
 
     def routing(self) -> Routing | None:
-        """The committed routing, None before."""
+        """The committed routing, None before.  Raises whatever its content leads to if that is damaged."""
         data = self._store.read_if_present(self.layout.routing)
         return None if data is None else _routing_from_parquet(data)
 
@@ -151,22 +152,42 @@ class Ledger:
         with ThreadPoolExecutor(_READERS) as pool:
             list(pool.map(self._store.delete, [self.layout.scored(part) for part in parts]))
 
+    def keep_dead_letters(self, shards: Iterable[ShardId]) -> None:
+        """Remove dead letters of all shards but ``shards``: those of results that were answered again since."""
+        kept = {self.layout.dead_letters(shard) for shard in shards}
+        stale = [
+            item.url
+            for item in self._store.list(self.layout.dead_letters_folder)
+            if item.url not in kept and parse_shard(item.url) is not None
+        ]
+        with ThreadPoolExecutor(_READERS) as pool:
+            list(pool.map(self._store.delete, stale))
+
     def is_finished(self) -> bool:
         """Whether the manifest is there, which is not read."""
         return self._store.stat(self.layout.manifest) is not None
 
     def manifest(self) -> dict[str, Any] | None:
-        """The manifest of a finished run, None before."""
+        """The manifest of a finished run, None before.  Raises ``ValueError`` if it is no JSON object."""
         data = self._store.read_if_present(self.layout.manifest)
-        return None if data is None else json.loads(data)
+        if data is None:
+            return None
+        manifest = json.loads(data)
+        if not isinstance(manifest, dict):
+            raise ValueError("it is no JSON object")
+        return manifest
 
-    def commit_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Commit the manifest unless there is one -> the manifest that holds.  ``_SUCCESS`` comes after it."""
+    def commit_manifest(self, manifest: Mapping[str, Any], *, marks: bool = True) -> dict[str, Any]:
+        """Commit the manifest unless there is one -> the manifest that holds.
+
+        ``_SUCCESS`` comes after it; without ``marks`` the caller has more to do before :meth:`mark_success`.
+        """
         self._store.put_if_absent(self.layout.manifest, _json(manifest))
         held = self.manifest()
         if held is None:
             raise StorageError(f"{self.layout.manifest} vanished after it was written")
-        self.mark_success()
+        if marks:
+            self.mark_success()
         return held
 
     def mark_success(self) -> None:
@@ -174,6 +195,11 @@ class Ledger:
         # Looked for first: who may only read can still be told that a run is finished.
         if self._store.stat(self.layout.success) is None:
             self._store.put_if_absent(self.layout.success, b"")
+
+    def _unmark_success(self) -> None:
+        """Remove a ``_SUCCESS`` that no manifest stands behind: results of that run are made again."""
+        if self._store.stat(self.layout.success) is not None and not self.is_finished():
+            self._store.delete(self.layout.success)
 
     def put_report(self, url: str, data: bytes) -> None:
         """Write or replace a report: derived from committed objects, so the last writer may win."""
@@ -195,7 +221,10 @@ class Ledger:
                 text = metadata_value(file, RECEIPT_KEY)
         except (pa.ArrowException, InputError) as error:
             # Results are never replaced, so neither a retry nor a resume mends this one.
-            raise StorageError(f"{url} is damaged; delete it, and the same command answers its rows again") from error
+            raise StorageError(
+                f"{url} is damaged; delete it, and {self.layout.manifest} if that is there: then the command that "
+                "started the run answers its rows again"
+            ) from error
         if text is None:
             raise StorageError(f"{url} carries no receipt: it was not written by this program")
         return Receipt.from_dict(json.loads(text))

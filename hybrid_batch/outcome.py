@@ -34,13 +34,17 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class StageStatus:
-    """One stage as its objects in storage tell it: units are parts or shards; None while not yet planned."""
+    """One stage as its objects in storage tell it: units are parts or shards; None while not yet planned.
+
+    ``removed`` tells that objects of a finished run are gone, which had all been there.
+    """
 
     name: str
     done_units: int
     planned_units: int | None
     done_rows: int
     planned_rows: int | None
+    removed: bool = False
 
     @property
     def complete(self) -> bool:
@@ -67,7 +71,7 @@ class Pace:
 class RunStatus:
     """A run or a labelling as storage tells it; ``state`` is ``finished`` or ``unfinished``: running or interrupted.
 
-    ``pace`` is None for a finished run.
+    ``pace`` is None for a finished run.  ``retry_of`` is the id of the run whose rows a retry asks again.
     """
 
     layout: RunLayout
@@ -77,6 +81,7 @@ class RunStatus:
     errors: Mapping[str, int]
     labelling: bool = False
     pace: Pace | None = None
+    retry_of: str | None = None
 
     @property
     def finished(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final
 
 from hybrid_batch.config import TiersSection
@@ -50,7 +51,9 @@ class RunLook:
             costs = tuple(TierCost.from_dict(cost) for cost in manifest["tiers"])
         else:
             costs = tuple(tier_costs(receipts, *_models_and_prices(plan)))
-        stages = (_scoring(self._parts(), plan, routing), *_generating(routing, receipts))
+        scoring = _scoring(self._parts(), plan, routing)
+        scoring = replace(scoring, removed=manifest is not None and not scoring.complete)
+        stages = (scoring, *_generating(routing, receipts))
         return RunStatus(
             layout=ledger.layout,
             state="finished" if manifest is not None else "unfinished",
@@ -58,6 +61,7 @@ class RunLook:
             costs=costs,
             errors=merge_counts(receipt.errors for receipt in receipts),
             labelling=plan.is_labelling,
+            retry_of=str(plan.retry_of["run_id"]) if plan.retry_of else None,
             pace=None if manifest is not None else self._pace(stages, receipts, results),
         )
 
@@ -111,6 +115,11 @@ def find_run(url: str, wanted: Callable[[Plan], bool] = lambda _: True) -> tuple
     with ThreadPoolExecutor(_READERS) as pool:
         plans = list(pool.map(Ledger.plan, ledgers))
     found = [(ledger, plan) for ledger, plan in zip(ledgers, plans, strict=True) if plan is not None and wanted(plan)]
+    if not found and any(plans):
+        others = sorted(plan.run_id for plan in plans if plan is not None)
+        raise InputError(
+            f"{url}: holds retries and labellings alone; give the folder of one, {join(folder, others[0])} for example"
+        )
     if not found:
         raise InputError(f"{url}: no run here; give the folder of a run, {join(folder, 'RUN_ID')}, or a run.output")
     return max(found, key=lambda pair: pair[1].created_at)

@@ -53,6 +53,22 @@ app = typer.Typer(
 )
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration file (YAML).", show_default=False)]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Folder or s3:// URL of a run; or of an output: then its newest run that is no retry and no labelling.",
+        show_default=False,
+    ),
+]
+Newest = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Folder or s3:// URL of a run; or of an output: then its newest run, retry or labelling.",
+        show_default=False,
+    ),
+]
 Date = Annotated[
     str | None, typer.Option("--date", metavar="D", help="run.date, as in 2026-11-23.", show_default=False)
 ]

@@ -6,16 +6,12 @@ from typing import Annotated
 
 import typer
 
-from hybrid_batch.cli.base import NOT_PROVED, app, errors_told, terminal
-
-Run = Annotated[
-    str, typer.Argument(metavar="RUN", help="Folder or s3:// URL of a run, or of an output: then its newest run.")
-]
+from hybrid_batch.cli.base import NOT_PROVED, Newest, Run, app, errors_told, terminal
 
 
 @app.command()
 def status(
-    run_url: Run,
+    run_url: Newest,
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again until the run is finished.")] = False,
     every: Annotated[
         float, typer.Option("--every", metavar="SECONDS", min=1, help="With --watch: the pause between two looks.")
@@ -40,8 +36,9 @@ def verify(run_url: Run) -> None:
 
     Of an unfinished run, what is committed is verified.  Nothing is written.
 
-    Exit code 0: proved.  3: the store failed.  5: something is wrong; the
-    first ids or objects are named.
+    Exit code 0: proved.  2: there is no run, or no plan that this version
+    can read.  3: the store failed.  5: something is wrong; the first ids or
+    objects are named.
     """
     with errors_told():
         from hybrid_batch.reports.progress import watching

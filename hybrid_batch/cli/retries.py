@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hybrid_batch.cli.base import Overrides, app, errors_told, terminal
+from hybrid_batch.cli.base import Overrides, Run, app, errors_told, terminal
 
 if TYPE_CHECKING:
     from hybrid_batch.outcome import RunOutcome
     from hybrid_batch.retrying import Retry
 
-Run = Annotated[
-    str,
-    typer.Argument(metavar="RUN", help="Folder or s3:// URL of a finished run, or of an output: then its newest run."),
-]
 Errors = Annotated[
     list[str] | None,
     typer.Option(

@@ -49,6 +49,11 @@ class Plan:
         return self.identity.get("kind") == RETRY
 
     @property
+    def is_of_a_job(self) -> bool:
+        """Whether this is a run of queries, neither a labelling nor a retry of some of them."""
+        return not self.is_labelling and not self.is_retry
+
+    @property
     def retry_of(self) -> Mapping[str, Any] | None:
         """``run_id`` and ``fingerprint`` of the run whose rows a retry answers, and their ``errors``; else None."""
         found: Mapping[str, Any] | None = self.identity.get("retry_of")

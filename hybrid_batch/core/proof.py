@@ -60,6 +60,11 @@ class Notebook:
         self._first[check] += told[: SHOWN - len(self._first[check])]
         self._count[check] += len(told) if count is None else count
 
+    def left(self, made: Iterable[Check]) -> list[Check]:
+        """The checks that have problems and are not among ``made``: no problem is ever left out of a proof."""
+        names = {check.name for check in made}
+        return [self.check(name, "not compared") for name, count in self._count.items() if count and name not in names]
+
     def check(self, name: str, told: str, *, complete: bool = True) -> Check:
         """The check ``name``: wrong if there are problems, a warning if not all could be compared."""
         count = self._count[name]

@@ -139,7 +139,9 @@ def places_view(places: Iterable[tuple[str, str]]) -> RenderableType:
 
 def status_view(status: RunStatus, width: int = 80) -> RenderableType:
     """A run as its objects in storage tell it."""
-    head = Text.assemble("Run ", (status.layout.run_id, "bold"), " is ", (status.state, "bold"), ".")
+    kind = "Labelling" if status.labelling else "Retry" if status.retry_of else "Run"
+    source = f" It asks again for rows of run {status.retry_of}." if status.retry_of else ""
+    head = Text.assemble(f"{kind} ", (status.layout.run_id, "bold"), " is ", (status.state, "bold"), ".", source)
     table = plain_table()
     table.add_column("Stage", no_wrap=True)
     for name in ("Parts done", "Rows done", ""):
@@ -183,6 +185,8 @@ def status_line(status: RunStatus) -> str:
 
 
 def _stage_figures(stage: StageStatus) -> list[str]:
+    if stage.removed:
+        return ["removed", "", ""]
     share = words.percent(stage.done_rows / stage.planned_rows) if stage.planned_rows else ""
     return [_of(stage.done_units, stage.planned_units), _of(stage.done_rows, stage.planned_rows), share]
 

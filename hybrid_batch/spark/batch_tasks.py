@@ -19,7 +19,7 @@ from hybrid_batch.storage import open_store
 
 @dataclass(frozen=True)
 class BatchFilesTask:
-    """Writes the answers and the errors of one committed shard as an object each, where there are any.
+    """Writes the answers and the errors of one committed shard as an object each, where there are any, else removes it.
 
     ``shards`` are all shards of the run: the place of one among them is the number of its objects.
     """
@@ -33,5 +33,10 @@ class BatchFilesTask:
         receipt = Receipt.from_dict(json.loads((results.schema.metadata or {})[RECEIPT_KEY.encode()]))
         lines = batch_lines(results, self.layout.run_id, receipt.finished_us // 1_000_000)
         places = (self.layout.batch_output(unit), self.layout.batch_errors(unit))
-        written = [store.put_if_absent(url, data) for url, data in zip(places, lines, strict=True) if data]
-        yield done(unit, all(written), results.num_rows)
+        for url, data in zip(places, lines, strict=True):
+            # What lies there may come from a result that somebody deleted in order to have it answered again.
+            if data:
+                store.put(url, data)
+            else:
+                store.delete(url)
+        yield done(unit, True, results.num_rows)

@@ -270,7 +270,9 @@ class DeadLettersTask:
         columns |= {name: results[name] for name in ("tier", "error_kind", "error_message")}
         failed = pa.table(columns).select(DEAD_LETTERS.names).filter(pc.is_valid(results["error_kind"]))
         data = to_parquet(failed.cast(DEAD_LETTERS))
-        yield done(unit, store.put_if_absent(self.layout.dead_letters(shard), data), failed.num_rows)
+        # Replaces those of a result that somebody deleted in order to have it answered again.
+        store.put(self.layout.dead_letters(shard), data)
+        yield done(unit, True, failed.num_rows)
 
 
 def _read_batches(url: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:

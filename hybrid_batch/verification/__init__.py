@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from hybrid_batch.core.fingerprint import fingerprint
 from hybrid_batch.core.progress import Observer, Progress
@@ -31,16 +32,18 @@ from hybrid_batch.verification.totals import COSTS, MANIFEST, compare_totals
 
 __all__ = ["verify"]
 
-_SHOWN_OTHERS = 3
+_SHOWN_OTHERS: Final = 3
+_RECORDS: Final = {"manifest.json": MANIFEST, "routed/routing.parquet": ROUTED}
+"""The check of a record that cannot be read."""
 
 
 def verify(url: str, observer: Observer) -> Proof:
-    """Verify the run or labelling at ``url``, or the newest one of the output folder ``url``.
+    """Verify the run, retry or labelling at ``url``; of an output folder its newest run that is neither of these two.
 
     Of an unfinished run, what is committed is verified.  Raises ``InputError`` if there is no run, ``RunConflictError``
     if its plan cannot be read, ``StorageError`` if the store fails; what is wrong with the run is in the proof.
     """
-    ledger, plan = find_run(url)
+    ledger, plan = find_run(url, lambda plan: plan.is_of_a_job)
     evidence, notebook = Evidence.of(ledger, plan), Notebook()
     observer.note(f"run {plan.run_id}: {len(evidence.objects):,} objects, {_bytes(evidence) / 1e6:,.1f} MB")
     with readers() as pool:
@@ -63,12 +66,13 @@ class Facts:
 
     @property
     def finished(self) -> bool:
-        return self.evidence.manifest is not None
+        return self.evidence.finished
 
     @property
     def whole(self) -> bool:
         """Whether the receipts of all planned shards could be read."""
-        return self.evidence.routing is not None and len(self.shards.receipts) == len(self.evidence.planned)
+        planned = self.evidence.planned
+        return bool(self.evidence.routing or planned) and len(self.shards.receipts) == len(planned)
 
 
 def _bytes(evidence: Evidence) -> int:
@@ -87,10 +91,12 @@ def _conclude(ledger: Ledger, facts: Facts, notebook: Notebook) -> Proof:
         or fingerprint(evidence.plan.identity) != evidence.plan.fingerprint
     ):
         notebook.write("plan", [f"plan.json: its identity is not that of run {evidence.layout.run_id}"])
+    for url, what in evidence.damaged.items():
+        notebook.write(_RECORDS[evidence.name(url)], [f"{evidence.name(url)}: cannot be read: {what}"])
     if facts.finished:
-        missing = [shard for shard in evidence.planned if evidence.layout.results(shard) not in evidence.objects]
-        gone = [f"{evidence.name(evidence.layout.results(shard))}: is missing" for shard in missing]
-        notebook.write(RESULTS, gone)
+        _tell_missing(evidence, notebook)
+    elif evidence.layout.success in evidence.objects and not ledger.is_finished():
+        notebook.write(MANIFEST, ["results/_SUCCESS: is there, and manifest.json is not"])
     taken, others = foreign_objects(evidence)
     notebook.write(
         RESULTS, [f"{name}: is no result of this run, and readers of the folder take it for one" for name in taken]
@@ -101,14 +107,22 @@ def _conclude(ledger: Ledger, facts: Facts, notebook: Notebook) -> Proof:
         notebook.check("plan", f"identity {evidence.plan.fingerprint[:12]} = the run's id"),
         *_table_checks(facts, notebook),
         *_total_checks(facts, notebook),
-        _others_check(others),
     ]
-    return Proof(evidence.layout, facts.finished, tuple(checks))
+    return Proof(evidence.layout, facts.finished, (*checks, *notebook.left(checks), _others_check(others)))
+
+
+def _tell_missing(evidence: Evidence, notebook: Notebook) -> None:
+    """What a finished run must have and has not."""
+    layout = evidence.layout
+    wanted = ((ROUTED, [layout.routing]), (RESULTS, [layout.results(shard) for shard in evidence.planned]))
+    for check, urls in wanted:
+        gone = [evidence.name(url) for url in urls if url not in evidence.objects]
+        notebook.write(check, [f"{name}: is missing" for name in gone])
 
 
 def _table_checks(facts: Facts, notebook: Notebook) -> list[Check]:
     scored = notebook.check(SCORED, _scored_told(facts), complete=facts.scored.whole)
-    if facts.evidence.routing is None:
+    if facts.evidence.routing is None and not facts.evidence.planned:
         return [scored]
     shards, planned = facts.shards, len(facts.evidence.planned)
     usage = total_usage(receipt.usage for receipt in shards.receipts)
@@ -150,7 +164,11 @@ def _routed_told(facts: Facts) -> str:
 def _total_checks(facts: Facts, notebook: Notebook) -> list[Check]:
     manifest = facts.evidence.manifest
     if manifest is None:
-        return [Check(MANIFEST, WARN, "none: the run is unfinished")]
+        return [
+            notebook.check(
+                MANIFEST, "not compared" if facts.finished else "none: the run is unfinished", complete=False
+            )
+        ]
     marked = facts.evidence.layout.success in facts.evidence.objects
     said = "rows, tokens, errors, finish reasons, shards = sums of the receipts" if facts.whole else "not compared"
     checks = [

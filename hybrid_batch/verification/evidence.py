@@ -17,6 +17,7 @@ from hybrid_batch.core.errors import InputError
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.records import ShardId
+from hybrid_batch.core.routing import TIERS
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.parquet import read_checked
 from hybrid_batch.stages.sample import asked_rows
@@ -35,7 +36,10 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Evidence:
-    """A run as it was at one moment; ``objects`` are the URLs of all that lay in its folder then, by size."""
+    """A run as it was at one moment; ``objects`` are the URLs of all that lay in its folder then, by size.
+
+    ``damaged`` has the URLs of a routing and a manifest that are there and cannot be read, with what is wrong.
+    """
 
     store: Store
     layout: RunLayout
@@ -43,20 +47,28 @@ class Evidence:
     routing: Routing | None
     manifest: Mapping[str, Any] | None
     objects: Mapping[str, int]
+    damaged: Mapping[str, str]
 
     @classmethod
     def of(cls, ledger: Ledger, plan: Plan) -> Evidence:
         """Look at the run of ``ledger``.  Raises ``StorageError`` if the store fails."""
         layout, store = ledger.layout, open_store(ledger.layout.root)
         # The manifest is read first: all that it speaks of was there before it, and is in the listing.
-        manifest = ledger.manifest()
+        damaged: dict[str, str] = {}
+        manifest = _unless_damaged(layout.manifest, ledger.manifest, damaged)
         objects = {item.url: item.size for item in store.list(layout.root)}
-        return cls(store, layout, plan, ledger.routing(), manifest, objects)
+        routing = _unless_damaged(layout.routing, ledger.routing, damaged)
+        return cls(store, layout, plan, routing, manifest, objects, damaged)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a manifest, be it damaged."""
+        return self.manifest is not None or self.layout.manifest in self.damaged
 
     @property
     def planned(self) -> list[ShardId]:
-        """All shards of the run, none before it is routed."""
-        return self.routing.shards if self.routing else []
+        """All shards of the run, none before it is routed; of a finished run without its routing those it committed."""
+        return self.routing.shards if self.routing else _shards_of(self.manifest or {})
 
     @property
     def parts(self) -> list[int]:
@@ -94,6 +106,24 @@ class Evidence:
         except DAMAGE as error:
             return Hashed(self.name(url), pa.chunked_array([], pa.string()), np.empty((0, 2), np.uint64), told(error))
         return Hashed(self.name(url), ids, row_hashes(ids))
+
+
+def _unless_damaged(url: str, read: Callable[[], Found | None], damaged: dict[str, str]) -> Found | None:
+    try:
+        with reading(url):
+            return read()
+    except DAMAGE as error:
+        damaged[url] = told(error)
+        return None
+
+
+def _shards_of(manifest: Mapping[str, Any]) -> list[ShardId]:
+    """The shards in the order of their numbers over all tiers; none where the manifest does not have them."""
+    try:
+        shards = [ShardId(str(tier), int(number)) for tier, number, _ in manifest["shards"]]
+        return sorted(shards, key=lambda shard: (TIERS.index(shard.tier), shard.number))
+    except DAMAGE:
+        return []
 
 
 def told(error: BaseException) -> str:

@@ -33,10 +33,11 @@ def foreign_objects(evidence: Evidence) -> tuple[list[str], list[str]]:
         for url in evidence.objects.keys() - expected_objects(evidence)
         if not url.startswith(made_freely or ("\0",))
     ]
-    taken = [url for url in foreign if url.startswith(f"{layout.results_folder}/") and not _is_passed_over(url)]
+    below = f"{layout.results_folder}/"
+    taken = [url for url in foreign if url.startswith(below) and not _is_passed_over(url.removeprefix(below))]
     return sorted(map(evidence.name, taken)), sorted(map(evidence.name, set(foreign) - set(taken)))
 
 
-def _is_passed_over(url: str) -> bool:
-    """Whether readers of a folder pass over a name: those with an underscore."""
-    return url.rpartition("/")[2].startswith("_")
+def _is_passed_over(path: str) -> bool:
+    """Whether readers of a folder pass over ``path`` in it: a name on the way begins with an underscore."""
+    return any(name.startswith("_") and "=" not in name for name in path.split("/"))

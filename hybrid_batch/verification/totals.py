@@ -31,6 +31,8 @@ def compare_totals(ledger: Ledger, evidence: Evidence, receipts: Sequence[Receip
         notebook.write(COSTS, _mispriced(manifest, receipts))
         if not evidence.plan.is_labelling:
             notebook.write(COSTS, _misreported(ledger, evidence, manifest))
+            if (url := evidence.layout.html_report) not in evidence.objects:
+                notebook.write(COSTS, [f"{evidence.name(url)}: is missing"])
     except DAMAGE as error:
         notebook.write(MANIFEST, [f"manifest.json: is not a manifest that this version can read: {told(error)}"])
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from hybrid_batch.cleaning import ROUTED, SCORED, UNFINISHED, find_leftovers, remove
 from hybrid_batch.cli import app
 from hybrid_batch.core.errors import InputError
+from hybrid_batch.core.layout import RunLayout
+from hybrid_batch.core.plan import RETRY
+from hybrid_batch.ledger import Ledger
+from hybrid_batch.reports.console import status_view
+from hybrid_batch.status import status
 from hybrid_batch.storage import TEMP_PREFIX
 from hybrid_batch.verification import verify
 from tests.support.jobs import Recorder
@@ -72,6 +80,14 @@ def test_intermediate_rows_of_finished_runs_go_and_everything_else_stays(tmp_pat
     assert before - files(tmp_path / "out") == {f"runs/{run.layout.run_id}/{name}" for name in gone}
     assert find_leftovers(run.layout.root, intermediate=True).groups == ()
     assert verify(run.layout.root, Recorder()).proved
+    scoring, *others = status(run.layout.root).stages
+    assert scoring.removed
+    assert not any(stage.removed for stage in others)
+    console = Console(file=io.StringIO(), width=100)
+    console.print(status_view(status(run.layout.root)))
+    line = next(line for line in console.file.getvalue().splitlines() if line.startswith("score"))
+    assert line.split() == ["score", "removed"]
+    assert not any(stage.removed for stage in status(open_run.layout.root).stages)
 
 
 def test_a_run_that_lost_a_result_keeps_what_it_could_be_made_of(tmp_path):
@@ -114,3 +130,35 @@ def test_the_command_says_what_it_would_remove_and_removes_it_only_when_told(tmp
     assert not old.exists()
     assert "None." in clean("--yes")
     assert "Removed" not in clean("--yes")
+
+
+def test_a_run_that_lost_its_routing_keeps_everything(tmp_path):
+    run = a_finished_run(tmp_path, ROWS)
+    Path(run.layout.routing).unlink()
+    found = find_leftovers(run.layout.root, intermediate=True)
+    assert found.groups == ()
+    assert found.kept == (f"run {run.layout.run_id}: its routed/routing.parquet is missing",)
+
+
+def test_rows_that_an_unfinished_retry_reads_stay_until_it_is_finished(tmp_path):
+    run = a_finished_run(tmp_path, ROWS)
+    identity = {"kind": RETRY, "retry_of": {"run_id": run.layout.run_id, "fingerprint": "0", "errors": ["timeout"]}}
+    retry = Ledger(RunLayout.of(str(tmp_path / "out"), "night-retry-0"))
+    retry.commit_plan(replace(run.plan_held, run_id="night-retry-0", identity=identity))
+    for target in (run.layout.root, f"{run.layout.root}/", str(tmp_path / "out")):
+        found = find_leftovers(target, intermediate=True)
+        assert [(group.kind, group.run_id) for group in found.groups] == [(SCORED, run.layout.run_id)]
+        told = f"run {run.layout.run_id}: its routed rows stay, the unfinished retry night-retry-0 reads them"
+        assert told in found.kept
+    retry.commit_manifest({})
+    kinds = {group.kind for group in find_leftovers(run.layout.root, intermediate=True).groups}
+    assert kinds == {SCORED, ROUTED}
+
+
+@pytest.mark.parametrize("content", ['{"shards": [["sm', "{}", '{"shards": [["small", 0]]}', "null"])
+def test_a_run_whose_manifest_cannot_be_read_keeps_everything(tmp_path, content):
+    run = a_finished_run(tmp_path, ROWS)
+    Path(run.layout.manifest).write_text(content)
+    found = find_leftovers(run.layout.root, intermediate=True)
+    assert found.groups == ()
+    assert found.kept[0].startswith(f"run {run.layout.run_id}: its manifest.json cannot be read: ")

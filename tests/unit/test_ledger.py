@@ -139,7 +139,7 @@ def test_a_result_of_another_program_and_a_damaged_one_are_told(ledger):
     with pytest.raises(StorageError, match="carries no receipt: it was not written by this program"):
         ledger.receipts([SMALL_0])
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(StorageError, match=r"shard-000000\.parquet is damaged; delete it, and the same command"):
+    with pytest.raises(StorageError, match=r"shard-000000\.parquet is damaged; delete it, and .*/manifest\.json if"):
         ledger.receipts([SMALL_0])
     path.unlink()
     with pytest.raises(StorageError, match="no such file"):
@@ -211,6 +211,19 @@ def test_the_mark_comes_with_the_manifest_and_is_made_again(ledger):
     mark.unlink()
     ledger.commit_manifest({"rows": 2})
     assert mark.exists()
+
+
+def test_a_start_removes_a_mark_only_where_there_is_no_manifest(ledger):
+    mark = Path(ledger.layout.success)
+    ledger.commit_plan(a_plan())
+    ledger.commit_manifest({"rows": 2}, marks=False)
+    assert not mark.exists()
+    ledger.mark_success()
+    ledger.commit_plan(a_plan())
+    assert mark.exists()
+    Path(ledger.layout.manifest).unlink()
+    ledger.commit_plan(a_plan())
+    assert not mark.exists()
 
 
 def test_a_look_makes_no_copy_of_a_receipt(ledger):

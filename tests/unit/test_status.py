@@ -17,16 +17,21 @@ from rich.console import Console
 from hybrid_batch import pipeline
 from hybrid_batch.core.cost import all_large, tier_costs
 from hybrid_batch.core.errors import InputError, RunConflictError, StorageError
+from hybrid_batch.core.layout import RunLayout
+from hybrid_batch.core.plan import LABELLING, RETRY
 from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import RoutingDecision, ScoreHistogram
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import RunStatus, StageStatus
 from hybrid_batch.reports import words
+from hybrid_batch.reports.console import status_view
 from hybrid_batch.reports.follow import FAILED_LOOKS, follow
 from hybrid_batch.spark.source import plan_input
 from hybrid_batch.stages.route import ShardRanges
 from hybrid_batch.status import RunLook, find_run, status
-from tests.support.jobs import job_document, load, questions, write_jsonl, write_parquet
+from hybrid_batch.verification import verify
+from tests.support.jobs import Recorder, job_document, load, questions, write_jsonl, write_parquet
+from tests.support.local_runs import LocalRun, a_finished_run
 from tests.support.paper_router import make_paper_router
 from tests.unit.test_ledger import a_result
 
@@ -264,3 +269,28 @@ def test_a_run_of_another_version_is_refused(tmp_path):
     path.write_text(text.replace('"max_num_seqs"', '"most_seqs"'))
     with pytest.raises(RunConflictError, match="another version planned this run"):
         status(ledger.layout.root)
+
+
+def test_a_retry_does_not_hide_its_run_and_says_whose_it_is(tmp_path):
+    run = a_finished_run(tmp_path, 24)
+    of = {"run_id": run.layout.run_id, "fingerprint": "0", "errors": ["timeout"]}
+    later = replace(run.plan_held, run_id="test-retry-1", identity={"kind": RETRY, "retry_of": of}, created_at="9999")
+    output = str(tmp_path / "out")
+    Ledger(RunLayout.of(output, later.run_id)).commit_plan(later)
+    assert verify(output, Recorder()).layout == run.layout
+    found = status(output)
+    assert (found.layout.run_id, found.retry_of) == ("test-retry-1", run.layout.run_id)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(status_view(found, 200))
+    head = f"Retry test-retry-1 is unfinished. It asks again for rows of run {run.layout.run_id}."
+    assert console.file.getvalue().splitlines()[0] == head
+
+
+def test_an_output_of_retries_and_labellings_alone_names_them(tmp_path):
+    run = LocalRun(tmp_path, 24)
+    labels = replace(run.plan_held, run_id="labels-1", identity={"kind": LABELLING})
+    Ledger(RunLayout.of(str(tmp_path / "out"), labels.run_id)).commit_plan(labels)
+    with pytest.raises(
+        InputError, match=r"holds retries and labellings alone; give the folder of one, .*/runs/labels-1 for"
+    ):
+        verify(str(tmp_path / "out"), Recorder())

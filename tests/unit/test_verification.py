@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from hybrid_batch.core.errors import InputError, StorageError
 from hybrid_batch.core.layout import RunLayout
-from hybrid_batch.core.proof import ERROR, OK, WARN, Proof
+from hybrid_batch.core.proof import OK, WARN
 from hybrid_batch.core.records import ShardId
 from hybrid_batch.ledger import RECEIPT_KEY
-from hybrid_batch.parquet import from_parquet, to_parquet
+from hybrid_batch.parquet import from_parquet
 from hybrid_batch.verification import verify
-from hybrid_batch.verification.ids import Digest, Held, differences, digest_of, doubled_hashes, row_hashes
 from tests.support.jobs import Recorder
 from tests.support.local_runs import LocalRun, a_finished_run, flipped, manifest_of
+from tests.support.proofs import edit_json, edit_parquet, levels, prove, set_column, wrong
 
 ROWS = 60
 SMALL_0 = ShardId("small", 0)
@@ -38,18 +36,6 @@ def layout(whole: LocalRun, tmp_path: Path) -> RunLayout:
     root = tmp_path / "runs" / whole.layout.run_id
     shutil.copytree(whole.layout.root, root)
     return RunLayout(str(root))
-
-
-def prove(layout: RunLayout) -> Proof:
-    return verify(layout.root, Recorder())
-
-
-def levels(proof: Proof) -> dict[str, str]:
-    return {check.name: check.level for check in proof.checks}
-
-
-def wrong(proof: Proof) -> dict[str, tuple[str, ...]]:
-    return {check.name: check.problems for check in proof.checks if check.level == ERROR}
 
 
 def test_a_whole_run_is_proved_with_its_figures(whole):
@@ -76,26 +62,6 @@ def test_nothing_is_written_by_a_verification(layout):
     folder = Path(layout.receipt(SMALL_0)).parent
     assert before.keys() - after.keys() == {Path(layout.receipt(SMALL_0))}
     assert {path for path in after if before[path] != after[path]} == {folder}
-
-
-def edit_parquet(url: str, change: Callable[[pa.Table], pa.Table]) -> None:
-    path = Path(url)
-    path.write_bytes(to_parquet(change(from_parquet(path.read_bytes()))))
-
-
-def set_column(name: str, row: int, value: object) -> Callable[[pa.Table], pa.Table]:
-    def change(table: pa.Table) -> pa.Table:
-        values = table[name].to_pylist()
-        values[row] = value
-        place = table.schema.get_field_index(name)
-        return table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
-
-    return change
-
-
-def edit_json(url: str, **changes: object) -> None:
-    path = Path(url)
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def drop_row(table: pa.Table) -> pa.Table:
@@ -205,6 +171,10 @@ BROKEN = {
         lambda run: Path(run.cost_report).unlink(),
         {"costs": "reports/cost.parquet: is missing"},
     ),
+    "the report is gone": (
+        lambda run: Path(run.html_report).unlink(),
+        {"costs": "reports/report.html: is missing"},
+    ),
     "the cost report tells other tokens": (
         lambda run: edit_parquet(run.cost_report, set_column("prompt_tokens", 1, 5)),
         {"costs": "reports/cost.parquet: tier large: prompt_tokens is 5, the manifest comes to"},
@@ -288,11 +258,15 @@ def test_a_lost_copy_and_a_lost_mark_and_foreign_objects_are_notes(layout):
     Path(layout.success).unlink()
     Path(layout.root, "notes.txt").write_text("mine")
     Path(layout.results_folder, "_started").write_text("mine")
+    Path(layout.results_folder, "_temporary", "0").mkdir(parents=True)
+    Path(layout.results_folder, "_temporary", "0", "part-0.parquet").write_text("mine")
     proof = prove(layout)
     assert proof.proved
     warned = {check.name: check.told for check in proof.checks if check.level == WARN}
     assert warned.keys() == {"receipts", "manifest", "other objects"}
-    assert warned["other objects"] == "notes.txt, results/_started: not of this run"
+    assert warned["other objects"] == (
+        "notes.txt, results/_started, results/_temporary/0/part-0.parquet: not of this run"
+    )
     assert "_SUCCESS is missing" in warned["manifest"]
 
 
@@ -343,41 +317,3 @@ def test_a_folder_without_a_run_and_a_store_that_fails_are_no_proofs(layout, tmp
     Path(layout.results(SMALL_0)).symlink_to("/proc/self/mem")
     with pytest.raises(StorageError, match=r"cannot read .*shard-000000\.parquet"):
         prove(layout)
-
-
-IDS = [f"q{number}" for number in range(1000)]
-
-
-def high(ids: list[str]) -> np.ndarray:
-    return row_hashes(pa.chunked_array([ids[:7], [], ids[7:]], pa.string()))[:, 0]
-
-
-def test_a_digest_is_that_of_a_multiset():
-    def digest(*ids: str) -> Digest:
-        return digest_of(row_hashes(pa.chunked_array([list(ids)], pa.string())))
-
-    assert digest("a", "b", "c") == digest("c", "a") + digest("b") != digest("a", "b", "b")
-    assert digest("a", "a") != digest("a")
-    assert digest() == Digest()
-    assert digest("a", "a") != digest("b", "b")
-
-
-@pytest.mark.parametrize("room", [5_000, 300, 40])
-def test_doubles_are_found_however_little_room_there_is(room):
-    ids = [*IDS, "q3", "q3", "q999"]
-    held = Held(room=room)
-    for start in range(0, len(ids), 100):
-        held.add(high(ids[start : start + 100]))
-    found = doubled_hashes(held, lambda: iter([high(ids)]))
-    assert set(found.tolist()) == set(high(["q3", "q999"]).tolist())
-    assert (held.modulus > 1) == (room < len(ids))
-
-
-@pytest.mark.parametrize("room", [5_000, 100])
-def test_differences_are_what_stands_more_often_on_one_side(room):
-    one, other = [*IDS, "lost", "q5"], ["extra", *reversed(IDS), "q7", "q7"]
-    lost, extra = differences(lambda: iter([high(one)]), lambda: iter([high(other)]), len(one) + len(other), room)
-    assert set(lost.tolist()) == set(high(["lost", "q5"]).tolist())
-    assert set(extra.tolist()) == set(high(["extra", "q7"]).tolist())
-    same = differences(lambda: iter([high(IDS)]), lambda: iter([high(IDS[::-1])]), 2000, room)
-    assert [len(side) for side in same] == [0, 0]
