@@ -142,11 +142,6 @@ class Ledger:
             self._receipts.update(zip(unread, pool.map(self._receipt, unread), strict=True))
         return [self._receipts[shard] for shard in wanted]
 
-    def forget_scored(self, parts: Iterable[int]) -> None:
-        """Remove ``parts`` of the scored table, so that they are made again: only before a routing is committed."""
-        with ThreadPoolExecutor(_READERS) as pool:
-            list(pool.map(self._store.delete, [self.layout.scored(part) for part in parts]))
-
     def is_finished(self) -> bool:
         """Whether the manifest is there, which is not read."""
         return self._store.stat(self.layout.manifest) is not None
