@@ -31,8 +31,9 @@ from hybrid_batch.core.routing import SmallSharePolicy, decide
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.parquet import batches_to_parquet
 from hybrid_batch.spark import jobs, tasks
+from hybrid_batch.spark.listed import Listed
 from hybrid_batch.spark.session import spark_session
-from hybrid_batch.spark.source import plan_input
+from hybrid_batch.spark.source import InputPlan, plan_input
 
 PROMPT_BYTES = 1024
 FILE_ROWS = 125_000
@@ -102,17 +103,19 @@ def run_job(folder: Path, output: Path) -> None:
     with spark_session(app_name="plumbing", master="local[2]", conf={}, log_file=output / "spark.log") as spark:
         say(step="start", seconds=time.monotonic() - began)
         with _step("ids"):
-            located = jobs.check_ids(spark, source.splits, spec_of(folder))
+            listed = Listed.of(source.files, source.splits)
+            located = jobs.check_ids(spark, source.splits, spec_of(folder), listed)
         with _step("score"):
-            task = score_task(folder, located, source.kept, layout)
+            task = score_task(folder, located, source, layout)
             times = jobs.score(spark, task, [split.number for split in located])
         say(parts=[[time.rows, time.seconds] for time in times])
         _route(spark, layout, [split.number for split in source.splits])
 
 
-def score_task(folder: Path, splits: Sequence[Split], kept: Sequence[pa.Field], layout: RunLayout) -> tasks.ScoreTask:
+def score_task(folder: Path, splits: Sequence[Split], source: InputPlan, layout: RunLayout) -> tasks.ScoreTask:
     """The score task of a run, with a scorer that costs nothing."""
-    return tasks.ScoreTask(layout, splits, spec_of(folder), kept, FirstLetters)
+    listed = Listed.of(source.files, splits)
+    return tasks.ScoreTask(layout, splits, spec_of(folder), source.kept, FirstLetters, listed)
 
 
 def _route(spark: Any, layout: RunLayout, parts: Sequence[int]) -> None:
@@ -155,7 +158,7 @@ def copy_raw(files: Sequence[Path], target: Path) -> None:
 def profile(folder: Path, output: Path) -> None:
     """The bodies of a score task and of a route task without Spark, by the time spent in each function itself."""
     source, layout = plan_input(spec_of(folder)), RunLayout.of(str(output), "profile")
-    score = score_task(folder, source.splits, source.kept, layout)
+    score = score_task(folder, source.splits, source, layout)
     _profile("score", source.splits[0].rows, lambda: list(score(0)))
     histogram = _histogram(list(tasks.CountScoresTask(layout, [0], None)(0)))
     decision = decide(SmallSharePolicy(SMALL_SHARE), histogram)

@@ -38,6 +38,7 @@ from hybrid_batch.engines.surface import surface_features
 from hybrid_batch.parquet import batches_to_parquet
 from hybrid_batch.routers import router_recipe
 from hybrid_batch.spark import executor, jobs, tasks
+from hybrid_batch.spark.listed import Listed
 from hybrid_batch.spark.readers import read_split
 from hybrid_batch.spark.session import spark_session
 from hybrid_batch.spark.source import plan_input
@@ -75,7 +76,8 @@ class Stage:
         recipe = router_recipe(str(self.router), backend)
         # A worker must not remember the scores of the turn before.
         scorer = partial(executor.scorer, replace(recipe, remember=0))
-        task = tasks.ScoreTask(layout=layout, splits=plan.splits, spec=spec, kept=(), scorer=scorer)
+        listed = Listed.of(plan.files, plan.splits)
+        task = tasks.ScoreTask(layout=layout, splits=plan.splits, spec=spec, kept=(), scorer=scorer, listed=listed)
         began = time.perf_counter()
         jobs.score(self.spark, task, range(len(plan.splits)))
         return time.perf_counter() - began

@@ -32,6 +32,7 @@ from hybrid_batch.preflight import require_ready
 from hybrid_batch.quality import check_recipe, needs_reference
 from hybrid_batch.spark import label_jobs
 from hybrid_batch.spark.label_tasks import JudgeTask, SampleTask, judged_part
+from hybrid_batch.spark.listed import Listed
 from hybrid_batch.spark.session import submitted
 from hybrid_batch.spark.source import InputPlan, plan_input
 from hybrid_batch.stages import sample
@@ -155,13 +156,14 @@ def _sample(spark: SparkSession, job: Job[LabelConfig]) -> pa.Table:
     splits, spec = job.plan.splits, _spec(job.config)
     missing = sorted({split.number for split in splits} - job.ledger.scored_parts())
     if missing:
-        located = label_jobs.check_ids(spark, splits, spec)
+        listed = Listed.of(job.source.files, splits)
+        located = label_jobs.check_ids(spark, splits, spec, listed)
         rows = sum(split.rows or 0 for split in located)
         job.observer.note(f"sampling {job.config.labels.sample:,} of {rows:,} queries")
-        limit = label_jobs.sample_limit(spark, located, spec, job.config.labels.sample)
+        limit = label_jobs.sample_limit(spark, located, spec, job.config.labels.sample, listed)
         if limit is None:
             raise InputError(f"{spec.path}: holds no query that a model could answer")
-        task = SampleTask(job.layout, located, spec, job.source.kept, limit)
+        task = SampleTask(job.layout, located, spec, job.source.kept, limit, listed)
         label_jobs.commit_sample(spark, task, missing)
     store = open_store(job.layout.root)
     parts = [from_parquet(store.read(job.layout.scored(split.number))) for split in splits]

@@ -147,11 +147,6 @@ class Ledger:
             self._receipts.update(zip(unread, pool.map(self._receipt, unread), strict=True))
         return [self._receipts[shard] for shard in wanted]
 
-    def forget_scored(self, parts: Iterable[int]) -> None:
-        """Remove ``parts`` of the scored table, so that they are made again: only before a routing is committed."""
-        with ThreadPoolExecutor(_READERS) as pool:
-            list(pool.map(self._store.delete, [self.layout.scored(part) for part in parts]))
-
     def keep_dead_letters(self, shards: Iterable[ShardId]) -> None:
         """Remove dead letters of all shards but ``shards``: those of results that were answered again since."""
         kept = {self.layout.dead_letters(shard) for shard in shards}

@@ -14,9 +14,8 @@ from hybrid_batch import accounting, watch
 from hybrid_batch.answering import Job, answer, drafted_routing, models, prices, session, write_routed
 from hybrid_batch.config import JobConfig
 from hybrid_batch.conflicts import require_same_input
-from hybrid_batch.core.errors import InputError, RowErrorRateError
+from hybrid_batch.core.errors import RowErrorRateError
 from hybrid_batch.core.layout import RunLayout
-from hybrid_batch.core.listing import Difference
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.progress import Observer
 from hybrid_batch.core.routing import REJECTED
@@ -27,8 +26,9 @@ from hybrid_batch.preflight import require_ready
 from hybrid_batch.promise import policy_of
 from hybrid_batch.routers import planned_recipe, router_recipe, scorer_entry
 from hybrid_batch.spark import executor, jobs, tasks
+from hybrid_batch.spark.listed import Listed
 from hybrid_batch.spark.session import submitted
-from hybrid_batch.spark.source import InputPlan, list_input, plan_input
+from hybrid_batch.spark.source import InputPlan, plan_input
 from hybrid_batch.status import status
 from hybrid_batch.storage import normalise
 
@@ -141,13 +141,15 @@ def _score(spark: SparkSession, job: Job) -> Sequence[int]:
     splits = job.plan.splits
     missing = sorted({split.number for split in splits} - job.ledger.scored_parts())
     if missing:
-        located = jobs.check_ids(spark, splits, job.config.input.to_spec())
+        listed = Listed.of(job.source.files, splits)
+        located = jobs.check_ids(spark, splits, job.config.input.to_spec(), listed)
         task = tasks.ScoreTask(
             layout=job.layout,
             splits=located,
             spec=job.config.input.to_spec(),
             kept=job.source.kept,
             scorer=partial(executor.scorer, planned_recipe(job.config.router.path, job.plan)),
+            listed=listed,
         )
         with watch.watched(job.observer, watch.score_look(job.ledger, located)):
             times = jobs.score(spark, task, missing)
@@ -160,27 +162,6 @@ def _route(spark: SparkSession, job: Job[JobConfig], parts: Sequence[int]) -> Ro
     """Decide the thresholds and write the shards that are not written yet."""
     routing = job.ledger.routing()
     if routing is None:
-        _require_unchanged(job)
         routing = job.ledger.commit_routing(drafted_routing(spark, job, parts, policy_of(job.config)))
     write_routed(spark, job, parts, routing)
     return routing
-
-
-def _require_unchanged(job: Job[JobConfig]) -> None:
-    """Raises ``InputError`` if a file that was read is another one by now; what was scored of it is forgotten.
-
-    Files that were added are not part of this run and change nothing in it.
-    """
-    before, listed = job.source.files, list_input(job.config.input.to_spec())
-    found = Difference.between(*([(file.url, file.size, file.etag) for file in files] for files in (before, listed)))
-    if found.lost:
-        parts = {split.number for split in job.plan.splits if any(piece.url in found.lost for piece in split.pieces)}
-        job.ledger.forget_scored(parts)
-        raise InputError(
-            f"{job.config.input.path}: the input changed while the run read it; nothing was routed or answered:\n"
-            f"{found.told()}\n"
-            "Put the input back as it was, and the same command goes on; or start again with --new-run, which reads "
-            "the input as it is then."
-        )
-    if found.added:
-        job.observer.note(f"note: input.path: came after the run began and is not part of it:\n{found.told()}")

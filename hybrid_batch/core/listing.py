@@ -17,10 +17,13 @@ class Change:
     url: str
     before: int
     after: int
+    etags: tuple[str, str]
 
     def told(self) -> str:
         if self.before == self.after:
-            return f"{self.url}: size {self.before:,} bytes as before, but written again"
+            return (
+                f"{self.url}: size {self.before:,} bytes as before, but written again (ETag {' -> '.join(self.etags)})"
+            )
         return f"{self.url}: size {self.before:,} -> {self.after:,} bytes"
 
 
@@ -41,17 +44,14 @@ class Difference:
             added=tuple(url for url in new if url not in old),
             removed=tuple(url for url in old if url not in new),
             changed=tuple(
-                Change(url, old[url][0], state[0]) for url, state in new.items() if url in old and old[url] != state
+                Change(url, old[url][0], size, (old[url][1], etag))
+                for url, (size, etag) in new.items()
+                if url in old and old[url] != (size, etag)
             ),
         )
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed)
-
-    @property
-    def lost(self) -> frozenset[str]:
-        """Files whose content as it was listed before can no longer be read."""
-        return frozenset(self.removed) | {change.url for change in self.changed}
 
     def told(self) -> str:
         """Lines for a person: each kind with its count and its first files."""

@@ -22,6 +22,7 @@ from hybrid_batch.core.routing import TIERS, RoutingDecision, ScoreHistogram, Th
 from hybrid_batch.parquet import uncompressed_bytes
 from hybrid_batch.spark import tasks
 from hybrid_batch.spark.failures import cause_of, interruption_behind
+from hybrid_batch.spark.listed import Listed
 from hybrid_batch.stages import blocks
 from hybrid_batch.stages.route import SHARD_BYTES, ShardRanges, plan_ranges
 from hybrid_batch.storage import open_store, reading
@@ -82,15 +83,16 @@ def _first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "no message")
 
 
-def check_ids(spark: SparkSession, splits: Sequence[Split], spec: InputSpec) -> tuple[Split, ...]:
+def check_ids(spark: SparkSession, splits: Sequence[Split], spec: InputSpec, listed: Listed) -> tuple[Split, ...]:
     """The splits with the place and the number of rows of every piece.
 
     Text files are read whole even where ids are made from places: a broken line is found before a model is loaded.
-    Raises ``InputError`` if an id is null or stands there twice, naming the places.
+    Raises ``InputError`` if an id is null or stands there twice, naming the places, and for files that are not those
+    that were ``listed``.
     """
     if spec.id_column is None and spec.format == "parquet":
         return tuple(splits)
-    found = _gathered(run_units(spark, tasks.IdsTask(splits, spec), range(len(splits)), INPUT_IDS))
+    found = _gathered(run_units(spark, tasks.IdsTask(splits, spec, listed), range(len(splits)), INPUT_IDS))
     counted = {count["piece"]: count["row"] for count in found["counts"]}
     pieces = [piece for split in splits for piece in split.pieces]
     checked = located(splits, [counted[number] for number in range(len(pieces))])

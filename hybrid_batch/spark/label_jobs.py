@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hybrid_batch.core.inputs import InputSpec, Split
 from hybrid_batch.spark.jobs import check_ids, collect, run_units
 from hybrid_batch.spark.label_tasks import JudgeTask, SampleHashesTask, SampleTask
+from hybrid_batch.spark.listed import Listed
 from hybrid_batch.tables import ID_HASHES, TASK_DONE
 
 if TYPE_CHECKING:
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["check_ids", "commit_sample", "judge", "sample_limit"]
 
 
-def sample_limit(spark: SparkSession, splits: Sequence[Split], spec: InputSpec, count: int) -> int | None:
+def sample_limit(
+    spark: SparkSession, splits: Sequence[Split], spec: InputSpec, count: int, listed: Listed
+) -> int | None:
     """The largest hash that is in a sample of ``count`` rows; None where no row can be answered."""
     from pyspark.sql import functions as F  # noqa: N812
 
-    hashes = run_units(spark, SampleHashesTask(splits, spec, count), range(len(splits)), ID_HASHES)
+    hashes = run_units(spark, SampleHashesTask(splits, spec, count, listed), range(len(splits)), ID_HASHES)
     # Sorted with a limit, executors keep no more than the sample, and the driver gets one number.
     largest = collect(hashes.orderBy("hash").limit(count).agg(F.max("hash").alias("hash")))["hash"][0].as_py()
     return None if largest is None else int(largest)

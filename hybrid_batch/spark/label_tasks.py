@@ -15,6 +15,7 @@ from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import LARGE, SMALL
 from hybrid_batch.parquet import batches_to_parquet, from_parquet, to_parquet
 from hybrid_batch.quality.base import AnswerScorer, Case, ScorerRecipe
+from hybrid_batch.spark.listed import Listed
 from hybrid_batch.spark.readers import read_split
 from hybrid_batch.spark.tasks import done
 from hybrid_batch.stages import label, sample
@@ -29,30 +30,37 @@ class SampleHashesTask:
     splits: Sequence[Split]
     spec: InputSpec
     count: int
+    listed: Listed
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
         best = np.empty(0, dtype=np.int64)
-        for batch in read_split(self.splits[unit], self.spec, ()):
-            found = sample.sample_hashes(sample.answerable(batch))
-            best = sample.smallest(np.concatenate([best, found]), self.count)
+        with self.listed.held(self.splits[unit]):
+            for batch in read_split(self.splits[unit], self.spec, ()):
+                found = sample.sample_hashes(sample.answerable(batch))
+                best = sample.smallest(np.concatenate([best, found]), self.count)
         yield pa.RecordBatch.from_arrays([pa.array(best)], schema=ID_HASHES)
 
 
 @dataclass(frozen=True)
 class SampleTask:
-    """Commits the sampled rows of one split, those whose hash is at most ``limit``."""
+    """Commits the sampled rows of one split, those whose hash is at most ``limit``.
+
+    Raises ``InputError``, and commits nothing, if a file of the split is by then not the one that was ``listed``.
+    """
 
     layout: RunLayout
     splits: Sequence[Split]
     spec: InputSpec
     kept: Sequence[pa.Field]
     limit: int
+    listed: Listed
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
         split = self.splits[unit]
         schema = with_kept(SCORED, self.kept)
-        batches = (sample.sampled_rows(batch, self.limit, schema) for batch in read_split(split, self.spec, self.kept))
-        data, rows = batches_to_parquet(batches, schema)
+        with self.listed.held(split):
+            read = read_split(split, self.spec, self.kept)
+            data, rows = batches_to_parquet((sample.sampled_rows(rows, self.limit, schema) for rows in read), schema)
         committed = open_store(self.layout.root).put_if_absent(self.layout.scored(split.number), data)
         yield done(unit, committed, rows)
 

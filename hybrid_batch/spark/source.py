@@ -57,16 +57,11 @@ def plan_input(spec: InputSpec) -> InputPlan:
     return _plan_text(spec, files)
 
 
-def list_input(spec: InputSpec) -> list[ObjectInfo]:
-    """The query files of ``spec`` as they are at this moment."""
-    path = normalise(spec.path)
-    return [file for file in open_store(path).list(path) if not _is_marker(file.url, path)]
-
-
 def _files(spec: InputSpec) -> list[ObjectInfo]:
-    files = list_input(spec)
+    path = normalise(spec.path)
+    files = [file for file in open_store(path).list(path) if not _is_marker(file.url, path)]
     if not files:
-        raise InputError(f"input.path: no query file at {normalise(spec.path)}")
+        raise InputError(f"input.path: no query file at {path}")
     if empty := [file.url for file in files if file.size == 0]:
         raise InputError(f"{empty[0]}: the file is empty (0 bytes)")
     return files

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from hybrid_batch.core.inputs import InputSpec, Split
+from hybrid_batch.core.inputs import InputSpec, Piece, Split
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.records import EngineSpan, Receipt, ShardId
 from hybrid_batch.core.routing import REJECTED, TIERS, Thresholds
@@ -28,6 +28,7 @@ from hybrid_batch.parquet import batches_to_parquet, from_parquet, read_batches,
 from hybrid_batch.spark import executor
 from hybrid_batch.spark.attempts import answered
 from hybrid_batch.spark.batches import BATCH_ROWS
+from hybrid_batch.spark.listed import Listed
 from hybrid_batch.spark.readers import read_ids, read_split
 from hybrid_batch.stages import blocks, generate, route
 from hybrid_batch.stages.ask import Asking
@@ -65,17 +66,22 @@ class IdsTask:
 
     splits: Sequence[Split]
     spec: InputSpec
+    listed: Listed
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
         first = sum(len(split.pieces) for split in self.splits[:unit])
-        for number, piece in enumerate(self.splits[unit].pieces, first):
-            rows = 0
-            for ids in read_ids(piece, self.spec):
-                if self.spec.id_columns:
-                    hashes = [xxhash.xxh3_128_digest(value.encode()) for value in ids.to_pylist()]
-                    yield _placed(hashes, number, range(rows, rows + len(ids)))
-                rows += len(ids)
-            yield _placed([None], number, [rows])
+        with self.listed.held(self.splits[unit]):
+            for number, piece in enumerate(self.splits[unit].pieces, first):
+                yield from self._ids(number, piece)
+
+    def _ids(self, number: int, piece: Piece) -> Iterator[pa.RecordBatch]:
+        rows = 0
+        for ids in read_ids(piece, self.spec):
+            if self.spec.id_columns:
+                hashes = [xxhash.xxh3_128_digest(value.encode()) for value in ids.to_pylist()]
+                yield _placed(hashes, number, range(rows, rows + len(ids)))
+            rows += len(ids)
+        yield _placed([None], number, [rows])
 
 
 def _placed(hashes: Sequence[bytes | None], piece: int, rows: Sequence[int]) -> pa.RecordBatch:
@@ -88,6 +94,9 @@ def _placed(hashes: Sequence[bytes | None], piece: int, rows: Sequence[int]) -> 
 class ScoreTask:
     """Scores one split and commits it as one part of the scored table.
 
+    Raises ``InputError``, and commits nothing, if a file of the split is by then not the one that was ``listed``: what
+    is committed stays, also when the file is put back.
+
     ``scorer`` is a picklable recipe: called on the executor, it gives the scorer of this Python worker.
     """
 
@@ -96,14 +105,16 @@ class ScoreTask:
     spec: InputSpec
     kept: Sequence[pa.Field]
     scorer: Callable[[], Scorer]
+    listed: Listed
 
     def __call__(self, unit: int) -> Iterator[pa.RecordBatch]:
         split, began = self.splits[unit], time.monotonic()
         scorer = self.scorer()
         schema = with_kept(SCORED, self.kept).with_metadata({SCORED_BY: scorer.told})
-        read = read_split(split, self.spec, self.kept)
-        batches = score_batches(read, scorer, schema, self.spec.task_column)
-        data, rows = batches_to_parquet(batches, schema)
+        with self.listed.held(split):
+            read = read_split(split, self.spec, self.kept)
+            batches = score_batches(read, scorer, schema, self.spec.task_column)
+            data, rows = batches_to_parquet(batches, schema)
         committed = open_store(self.layout.root).put_if_absent(self.layout.scored(split.number), data)
         told = done(unit, committed, rows).columns
         yield pa.RecordBatch.from_arrays([*told, pa.array([time.monotonic() - began])], schema=PART_DONE)

@@ -10,7 +10,7 @@ from hybrid_batch import pipeline
 from hybrid_batch.config import JobConfig
 from hybrid_batch.core.errors import InputError, RunConflictError
 from hybrid_batch.storage import open_store
-from tests.spark.test_changed_input import AfterScoring
+from tests.spark.test_changed_input import BeforeScoring
 from tests.support.jobs import Recorder, job_document, load, questions
 from tests.support.tiny_router import make_tiny_router
 
@@ -59,12 +59,15 @@ def test_changed_input_is_refused_with_the_difference(config: JobConfig, s3_fold
     assert pipeline.run(config, Recorder()).layout == begun.layout
 
 
-def test_input_that_changes_while_it_is_read_is_not_routed(config: JobConfig, s3_folder: str) -> None:
+def test_nothing_is_committed_of_input_that_changed_since_it_was_listed(config: JobConfig, s3_folder: str) -> None:
     store, url = open_store(s3_folder), f"{s3_folder}/in/a.jsonl"
     # As long as before: the ETag alone tells.
     other = lines_of(0, 30).replace(b"Topic", b"TOPIC")
-    with pytest.raises(InputError, match=rf"{url}: size {len(other):,} bytes as before, but written again"):
-        pipeline.run(config, AfterScoring(lambda: store.put(url, other)))
+    with pytest.raises(InputError, match=rf"{url}: size {len(other):,} bytes as before, but written again \(ETag"):
+        pipeline.run(config, BeforeScoring(lambda: store.put(url, other)))
     (root,) = store.folders(f"{s3_folder}/out/runs")
-    assert [item.url.removeprefix(root) for item in store.list(f"{root}/scored")] == ["/scored/part-00001.parquet"]
+    assert f"{root}/scored/part-00000.parquet" not in [item.url for item in store.list(root)]
     assert not store.list(f"{root}/routed")
+
+    store.put(url, lines_of(0, 30))
+    assert pipeline.run(config, Recorder()).manifest["rows"] == ROWS

@@ -5,29 +5,50 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from hybrid_batch import pipeline
+from hybrid_batch import labelling, pipeline
+from hybrid_batch.config.labelling import load_label_config
 from hybrid_batch.core.errors import InputError, RunConflictError
 from hybrid_batch.core.progress import Progress
+from hybrid_batch.storage import open_store
+from tests.spark.test_label import asked, label_document
 from tests.support.jobs import Recorder, load, questions, results_of, write_jsonl
 
 ROWS = 120
 
 
-class AfterScoring(Recorder):
-    """Does something at the moment when all queries are scored."""
+class AtNote(Recorder):
+    """Does something, once, when it hears a note that begins with ``beginning``."""
 
-    def __init__(self, action: Callable[[], None]) -> None:
+    def __init__(self, beginning: str, action: Callable[[], object]) -> None:
         super().__init__()
-        self._action: Callable[[], None] | None = action
+        self._beginning = beginning
+        self._action: Callable[[], object] | None = action
+
+    def note(self, message: str) -> None:
+        super().note(message)
+        if message.startswith(self._beginning) and self._action:
+            self._action()
+            self._action = None
+
+
+class BeforeScoring(Recorder):
+    """Does something at the moment when all ids are checked and nothing is scored yet."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        super().__init__()
+        self._action: Callable[[], object] | None = action
 
     def progress(self, progress: Progress) -> None:
         super().progress(progress)
-        if progress.stage == "score" and progress.done_rows == progress.total_rows and self._action:
+        if progress.stage == "score" and self._action:
             self._action()
             self._action = None
 
@@ -101,36 +122,69 @@ def test_a_new_run_is_started_beside_it_where_that_is_wanted(document, folder, t
     assert any(note.startswith("would start run") for note in recorder.notes)
 
 
-def test_input_that_changes_while_it_is_read_is_not_routed(document, folder, tmp_path):
+@pytest.mark.parametrize(
+    "observe", [partial(AtNote, "run test-"), BeforeScoring], ids=["before its ids are checked", "before it is scored"]
+)
+def test_nothing_is_committed_of_input_that_changed_since_it_was_listed(document, folder, tmp_path, observe):
     config, path = load(document, tmp_path), folder / "part-1.jsonl"
-    before: list[tuple[bytes, tuple[int, int]]] = []
-    observer = AfterScoring(lambda: before.append(written_again(path)))
+    rows = questions(ROWS)
+    size, state = path.stat().st_size, path.stat()
+    replaced = [{**row, "prompt": "Another question than the one that was listed?"} for row in rows[40:80]]
     with pytest.raises(InputError) as caught:
-        pipeline.run(config, observer)
-    message = str(caught.value)
-    assert "the input changed while the run read it; nothing was routed or answered" in message
-    assert f"{path}: size" in message
+        pipeline.run(config, observe(lambda: write_jsonl(path, replaced)))
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("input.path: the input changed while it was read; nothing is committed")
+    changed = f"    {path}: size {size:,} -> {path.stat().st_size:,} bytes"
+    assert lines[1:-1] == ["  changed: 1 file", changed]
     (root,) = (tmp_path / "out" / "runs").iterdir()
-    assert sorted(part.name for part in (root / "scored").iterdir()) == ["part-00000.parquet", "part-00002.parquet"]
+    assert not (root / "scored" / "part-00001.parquet").exists()
     assert not (root / "routed").exists()
 
-    put_back(path, before[0])
+    # Put back before anybody starts the run again: by the listing it is the input that the plan names.
+    write_jsonl(path, rows[40:80])
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     outcome = pipeline.run(config, Recorder())
     assert outcome.layout.root == str(root)
-    assert sorted(results_of(outcome.layout.root)["query_id"].to_pylist()) == [
-        row["query_id"] for row in questions(ROWS)
-    ]
+    asked = {row["query_id"]: row["prompt"] for row in pq.read_table(root / "scored").to_pylist()}
+    assert asked == {row["query_id"]: row["prompt"] for row in rows}
+    assert results_of(outcome.layout.root).num_rows == ROWS
 
 
-def test_a_file_that_is_removed_while_the_run_reads_is_named(document, folder, tmp_path):
+def test_a_file_that_is_gone_when_it_is_to_be_read_is_named(document, folder, tmp_path):
     path = folder / "part-2.jsonl"
     with pytest.raises(InputError, match=rf"removed: 1 file\n    {path}"):
-        pipeline.run(load(document, tmp_path), AfterScoring(path.unlink))
+        pipeline.run(load(document, tmp_path), BeforeScoring(path.unlink))
 
 
-def test_files_that_come_while_the_run_reads_are_told_and_no_part_of_it(document, folder, tmp_path):
+def test_a_file_of_the_same_size_that_was_written_again_is_told_with_its_etags(document, folder, tmp_path):
+    path = folder / "part-0.jsonl"
+    config, before = load(document, tmp_path), open_store(str(path)).stat(str(path))
+    with pytest.raises(InputError) as caught:
+        pipeline.run(config, BeforeScoring(lambda: os.utime(path, ns=(0, 0))))
+    after = open_store(str(path)).stat(str(path))
+    told = f"{path}: size {before.size:,} bytes as before, but written again (ETag {before.etag} -> {after.etag})"
+    assert told in str(caught.value)
+
+
+def test_what_happens_to_files_that_a_run_does_not_read_is_nothing_to_it(document, folder, tmp_path):
+    document["input"]["limit"] = 50
     late = {"query_id": "late", "prompt": "Too late?", "tenant": "t0"}
-    observer = AfterScoring(lambda: write_jsonl(folder / "part-9.jsonl", [late]) and None)
-    outcome = pipeline.run(load(document, tmp_path), observer)
-    assert results_of(outcome.layout.root).num_rows == ROWS
-    assert any("came after the run began" in note and "part-9.jsonl" in note for note in observer.notes)
+
+    def change() -> None:
+        (folder / "part-2.jsonl").unlink()
+        write_jsonl(folder / "part-9.jsonl", [late])
+
+    outcome = pipeline.run(load(document, tmp_path), BeforeScoring(change))
+    assert sorted(results_of(outcome.layout.root)["query_id"].to_pylist()) == [f"q{row:06d}" for row in range(50)]
+
+
+def test_a_labelling_takes_no_sample_of_input_that_changed(tmp_path):
+    rows = asked()
+    path = write_jsonl(tmp_path / "in" / "q.jsonl", rows)
+    config = tmp_path / "label.yaml"
+    config.write_text(yaml.safe_dump(label_document(path, str(tmp_path / "out"))))
+    observer = AtNote("sampling", lambda: write_jsonl(path, rows[1:]))
+    with pytest.raises(InputError, match=rf"changed: 1 file\n    {path}: size"):
+        labelling.label(load_label_config(config), observer)
+    (root,) = (tmp_path / "out" / "runs").iterdir()
+    assert not (root / "scored").exists()

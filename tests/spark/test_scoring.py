@@ -21,6 +21,7 @@ from hybrid_batch.engines.base import Backend
 from hybrid_batch.engines.router import load_router
 from hybrid_batch.routers import router_recipe
 from hybrid_batch.spark import executor, jobs, tasks
+from hybrid_batch.spark.listed import Listed
 from hybrid_batch.spark.source import plan_input
 from hybrid_batch.stages import guard
 from hybrid_batch.study.export import export
@@ -62,7 +63,8 @@ def scored(
     plan = plan_input(spec)
     layout = RunLayout(f"{folder}-run")
     scorer = partial(executor.scorer, router_recipe(str(router), backend))
-    task = tasks.ScoreTask(layout=layout, splits=plan.splits, spec=spec, kept=(), scorer=scorer)
+    listed = Listed.of(plan.files, plan.splits)
+    task = tasks.ScoreTask(layout=layout, splits=plan.splits, spec=spec, kept=(), scorer=scorer, listed=listed)
     jobs.score(spark, task, range(len(plan.splits)))
     rows = pq.read_table(layout.scored_folder).to_pylist()
     assert len(rows) == len(texts)
@@ -118,10 +120,12 @@ def test_odd_queries_are_scored_or_refused_by_themselves(spark, router, tmp_path
     path = tmp_path / "odd.jsonl"
     path.write_text("".join(json.dumps({"id": name, "prompt": prompt}) + "\n" for name, prompt, _ in ODD))
     spec = InputSpec(str(path), "jsonl", id_column="id", prompt_column="prompt")
-    located = jobs.check_ids(spark, plan_input(spec).splits, spec)
+    plan = plan_input(spec)
+    listed = Listed.of(plan.files, plan.splits)
+    located = jobs.check_ids(spark, plan.splits, spec, listed)
     layout = RunLayout(str(tmp_path / "run"))
     scorer = partial(executor.scorer, router_recipe(str(router), "torch"))
-    task = tasks.ScoreTask(layout=layout, splits=located, spec=spec, kept=(), scorer=scorer)
+    task = tasks.ScoreTask(layout=layout, splits=located, spec=spec, kept=(), scorer=scorer, listed=listed)
     jobs.score(spark, task, range(len(located)))
 
     rows = {row["query_id"]: row for row in pq.read_table(layout.scored_folder).to_pylist()}

@@ -26,6 +26,7 @@ from hybrid_batch.engines.base import ChatAnswer
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.parquet import from_parquet
 from hybrid_batch.spark.batch_tasks import BatchFilesTask
+from hybrid_batch.spark.listed import Listed
 from hybrid_batch.spark.source import plan_input
 from hybrid_batch.spark.tasks import (
     CountScoresTask,
@@ -106,7 +107,8 @@ class LocalRun:
 
     def score(self, parts: Sequence[int] | None = None) -> LocalRun:
         splits = self.plan_held.splits
-        task = ScoreTask(self.layout, splits, self.config.input.to_spec(), self.source.kept, scorer)
+        listed = Listed.of(self.source.files, splits)
+        task = ScoreTask(self.layout, splits, self.config.input.to_spec(), self.source.kept, scorer, listed)
         for part in range(len(splits)) if parts is None else parts:
             list(task(part))
         return self

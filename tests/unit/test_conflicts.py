@@ -83,6 +83,19 @@ def test_what_is_no_conflict(tmp_path: Path, drafted: Plan) -> None:
     require_same_input(str(tmp_path), drafted)
 
 
+@pytest.mark.parametrize("dates", [("2026-11-23", "2026-11-24"), (None, None)])
+def test_a_night_that_was_left_stands_in_the_way_of_the_next_unless_nights_have_dates(
+    tmp_path: Path, drafted: Plan, dates: tuple[str | None, str | None]
+) -> None:
+    begun(tmp_path, other_input(drafted, 1, date=dates[0]))
+    following = other_input(drafted, 2, date=dates[1])
+    if dates[0] == dates[1]:
+        with pytest.raises(RunConflictError, match="size 1 -> 2 bytes"):
+            require_same_input(str(tmp_path), following)
+    else:
+        require_same_input(str(tmp_path), following)
+
+
 @pytest.mark.parametrize(("at", "stands"), [("2026-01-02", False), ("2025-12-31", True)])
 def test_a_run_like_it_that_began_later_and_is_finished_ends_the_conflict(
     tmp_path: Path, drafted: Plan, at: str, stands: bool
