@@ -155,6 +155,8 @@ def _routed_told(facts: Facts) -> str:
         return f"were removed; {sum(rows.values()):,} ids of the results, none twice; {by_tier}"
     if facts.compared:
         against = " = ids of the scored table"
+    elif facts.evidence.routing is None:
+        against = " (not compared: there is no routing)"
     else:
         against = f" (not compared: {'shards are missing' if facts.scored.whole else 'the scored table is not whole'})"
     shown = f"{shards.routed:,} of {len(facts.evidence.planned):,} shards"

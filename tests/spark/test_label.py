@@ -187,6 +187,16 @@ def test_another_scorer_judges_the_same_answers(finished, label):
     assert not any(quality == 1.0 for row in rows_of(other).values() for quality in row["q_large"])
 
 
+def test_the_mark_comes_with_the_first_labels(document, label):
+    with pytest.raises(ConfigError, match="returned None for query"):
+        label(document, "labels.scorer.kind=tests.support.scorers:speechless")
+    (root,) = Path(document["run"]["output"]).glob("runs/*")
+    assert (root / "manifest.json").exists()
+    assert not (root / "results" / "_SUCCESS").exists()
+    label(document)
+    assert (root / "results" / "_SUCCESS").exists()
+
+
 def test_each_row_may_name_its_scorer(document, label, tmp_path):
     rows = [{**row, "how": "exact" if number % 2 else "contains"} for number, row in enumerate(asked())]
     document["input"]["path"] = str(write_jsonl(tmp_path / "in" / "mixed.jsonl", rows))

@@ -9,3 +9,7 @@ def length(answer: str, case: Case) -> float:
     """Longer is better; not a good scorer."""
     assert case.prompt
     return len(answer) / 1000
+
+
+def speechless(answer: str, case: Case) -> None:
+    """Judges nothing."""

@@ -41,6 +41,7 @@ def test_a_finished_run_without_its_routing_is_not_proved(layout):
     proof = prove(layout)
     assert proof.finished
     assert wrong(proof) == {"routed shards": ("routed/routing.parquet: is missing",)}
+    assert "not compared: there is no routing" in next(one.told for one in proof.checks if one.name == "routed shards")
 
 
 def test_without_its_routing_the_manifest_says_which_results_must_be_there(layout):
