@@ -130,7 +130,8 @@ def draft_plan(asked: Retry) -> Plan:
         "retry_of": {
             "run_id": asked.of.plan.run_id,
             "fingerprint": asked.of.plan.fingerprint,
-            "errors": sorted(asked.kinds),
+            # Kinds that have no rows in the run change nothing in what is asked.
+            "errors": sorted(asked.rows),
         },
         # Of rows that timed out, how long they are waited for decides whether they do so again.
         "request_timeout_s": {name: tier.request_timeout_s for name, tier in asked.config.tiers.by_name().items()},

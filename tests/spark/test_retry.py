@@ -146,6 +146,19 @@ def test_the_same_retry_again_does_nothing_and_a_hole_is_filled(run):
     }
 
 
+def test_kinds_that_have_no_rows_make_no_other_retry(run):
+    root = run[0].layout.root
+    found = failed.failures_of(root)
+    config = retrying.configured(found.ledger, found.plan, WIDER)
+    one, more, other = (
+        retrying.draft_plan(retrying.Retry(found, failed.chosen(found, errors), config))
+        for errors in (["context_overflow"], ["passing", "context_overflow"], ["context_overflow", "invalid_json"])
+    )
+    assert (more.run_id, more.identity) == (one.run_id, one.identity)
+    assert one.retry_of["errors"] == ["context_overflow"]
+    assert other.run_id != one.run_id
+
+
 def test_other_kinds_and_other_limits_are_other_retries(run):
     outcome, _ = run
     root = outcome.layout.root
