@@ -20,10 +20,11 @@ from hybrid_batch.config.recorded import recorded_config
 from hybrid_batch.core.errors import InputError, RunConflictError, StorageError
 from hybrid_batch.core.fingerprint import Plain
 from hybrid_batch.core.inputs import Piece, Split
-from hybrid_batch.core.layout import RunLayout, output_of
+from hybrid_batch.core.layout import RunLayout, output_of, parse_shard
 from hybrid_batch.core.packing import Sized, Target, pack
 from hybrid_batch.core.plan import RETRY, Plan, run_id
 from hybrid_batch.core.progress import Observer
+from hybrid_batch.core.records import ShardId
 from hybrid_batch.core.routing import LARGE, SMALL
 from hybrid_batch.failed import Failures, counted
 from hybrid_batch.identity import answers_identity, plan_of
@@ -86,12 +87,12 @@ def retry(asked: Retry, observer: Observer) -> RunOutcome:
     Raises ``ConfigError``, ``InputError`` or ``RunConflictError`` before any model is loaded, ``InfrastructureError``
     when something outside failed: then the same call goes on where this one stopped.
     """
-    source = _source(asked)
-    plan = draft_plan(asked, source)
+    plan = draft_plan(asked)
     ledger = _ledger(asked, plan)
     if (manifest := ledger.manifest()) is not None:
         ledger.mark_success()
         return accounting.finished_outcome(ledger, manifest)
+    source = _source(asked, ledger.plan() or plan, ledger)
     _require_ready(asked, source, observer)
     job = Job(asked.config, source, ledger.commit_plan(plan), ledger, observer)
     observer.note(f"retry {plan.run_id} of run {asked.of.plan.run_id}: {counted(asked.rows)}")
@@ -106,28 +107,31 @@ def retry(asked: Retry, observer: Observer) -> RunOutcome:
 
 def dry_run(asked: Retry, observer: Observer) -> None:
     """Say what :func:`retry` would do; nothing is written or started."""
-    source = _source(asked)
-    _require_ready(asked, source, observer)
-    ledger = _ledger(asked, draft_plan(asked, source))
-    observer.note(f"would ask again for {counted(asked.rows)} of run {asked.of.plan.run_id}")
-    if ledger.manifest() is not None:
+    drafted = draft_plan(asked)
+    ledger = _ledger(asked, drafted)
+    if ledger.is_finished():
         observer.note(f"retry {ledger.layout.run_id} is finished already: nothing would be done")
-    elif ledger.plan() is not None:
+        return
+    held = ledger.plan()
+    _require_ready(asked, _source(asked, held or drafted, ledger), observer)
+    observer.note(f"would ask again for {counted(asked.rows)} of run {asked.of.plan.run_id}")
+    if held is not None:
         observer.note(f"would resume {ledger.layout.run_id}: {len(ledger.committed()):,} shards are committed")
     else:
         observer.note(f"would start {ledger.layout.run_id} in {ledger.layout.root}")
 
 
-def draft_plan(asked: Retry, source: InputPlan) -> Plan:
-    """The plan that a first start would commit."""
-    run = asked.config.run
+def draft_plan(asked: Retry) -> Plan:
+    """The plan that a first start would commit.  The routed rows of the run are not looked at."""
+    run, source = asked.config.run, InputPlan((), _splits(asked), (), sum(asked.rows.values()))
     answers = answers_identity(asked.config, source, asked.config.sampling.to_sampling())
     identity: dict[str, Plain] = {
         "kind": RETRY,
         "retry_of": {
             "run_id": asked.of.plan.run_id,
             "fingerprint": asked.of.plan.fingerprint,
-            "errors": sorted(asked.kinds),
+            # Kinds that have no rows in the run change nothing in what is asked.
+            "errors": sorted(asked.rows),
         },
         # Of rows that timed out, how long they are waited for decides whether they do so again.
         "request_timeout_s": {name: tier.request_timeout_s for name, tier in asked.config.tiers.by_name().items()},
@@ -146,23 +150,39 @@ def _require_ready(asked: Retry, source: InputPlan, observer: Observer) -> None:
         observer.note(f"note: {finding.field}: {finding.message}")
 
 
-def _source(asked: Retry) -> InputPlan:
-    """The result objects of the run that hold the rows, in splits of about a shard's rows, and its kept columns."""
+def _splits(asked: Retry) -> tuple[Split, ...]:
+    """The result objects of the run that hold the rows, in splits of about a shard's rows."""
     layout, shards = asked.of.ledger.layout, asked.of.of(asked.kinds)
-    if gone := {shard for shard, _ in shards} - asked.of.ledger.routed():
+    pieces = [Piece(layout.results(shard), rows=rows) for shard, rows in shards]
+    target = Target(rows=asked.config.shard_rows(), bytes=1, pieces=_SHARDS_PER_PART)
+    return pack((Sized(piece, piece.rows or 0, 0) for piece in pieces), target)
+
+
+def _source(asked: Retry, plan: Plan, ledger: Ledger) -> InputPlan:
+    """What the retry of ``plan`` reads, with the columns that the run carried along.
+
+    The routed rows of the run are needed for the parts alone that are not collected yet.  Raises ``InputError`` if
+    they were removed.
+    """
+    layout, scored = asked.of.ledger.layout, ledger.scored_parts()
+    shards = [_shard(piece) for split in plan.splits if split.number not in scored for piece in split.pieces]
+    if gone := set(shards) - asked.of.ledger.routed() if shards else set():
         raise InputError(
             f"{layout.routed_folder}: {len(gone):,} of {len(shards):,} shards were removed, and with them the text of "
             "the failed rows; answer the input in a new run"
         )
-    pieces = [Piece(layout.results(shard), rows=rows) for shard, rows in shards]
-    target = Target(rows=asked.config.shard_rows(), bytes=1, pieces=_SHARDS_PER_PART)
-    splits = pack((Sized(piece, piece.rows or 0, 0) for piece in pieces), target)
-    return InputPlan((), splits, _kept(asked.of), sum(piece.rows or 0 for piece in pieces))
+    like = ledger.layout.scored(min(scored)) if scored else layout.routed(shards[0])
+    return InputPlan((), plan.splits, _kept(like), sum(asked.rows.values()))
 
 
-def _kept(found: Failures) -> tuple[pa.Field, ...]:
-    """The columns that the run carried along, as its routed rows have them."""
-    url = found.ledger.layout.routed(found.shards[0][0])
+def _shard(piece: Piece) -> ShardId:
+    shard = parse_shard(piece.url)
+    assert shard is not None
+    return shard
+
+
+def _kept(url: str) -> tuple[pa.Field, ...]:
+    """The columns that the run carried along, as the scored or routed rows at ``url`` have them."""
     with reading(url), open_store(url).open_input(url) as file:
         return tuple(field for field in schema_of(file) if field.name not in SCORED.names)
 

@@ -54,5 +54,5 @@ class Listed:
                 f"input.path: the input changed while it was read; nothing is committed of what was read of it:\n"
                 f"{difference.told()}\n"
                 "Put the input back as it was, and the same command goes on; or answer it as it is by then in another "
-                "run (--new-run)."
+                "run (hybrid-batch run --new-run)."
             )

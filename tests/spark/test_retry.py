@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from hybrid_batch import failed, pipeline, retrying
 from hybrid_batch.calibrations import CALIBRATIONS
 from hybrid_batch.cli import app
-from hybrid_batch.core.errors import RunConflictError
+from hybrid_batch.core.errors import InputError, RunConflictError
 from hybrid_batch.outcome import RunOutcome
 from hybrid_batch.verification import verify
 from tests.support.calibrated import GOAL, calibrate_by
@@ -87,6 +87,16 @@ def call(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, " ".join(result.stdout.split()), result.stderr
 
 
+def copied(run: tuple[RunOutcome, Path], folder: Path) -> Path:
+    """The run in another output, where its rows can be removed."""
+    return Path(shutil.copytree(run[0].layout.root, folder / "out" / "runs" / run[0].layout.run_id))
+
+
+def remove_routed(root: Path) -> None:
+    for path in (root / "routed").rglob("shard-*.parquet"):
+        path.unlink()
+
+
 def test_rows_of_one_kind_are_answered_again_in_their_tiers(run):
     outcome, _ = run
     root = outcome.layout.root
@@ -134,6 +144,19 @@ def test_the_same_retry_again_does_nothing_and_a_hole_is_filled(run):
     assert {name: row | drop for name, row in by_id(first.layout.root).items()} == {
         name: row | drop for name, row in whole.items()
     }
+
+
+def test_kinds_that_have_no_rows_make_no_other_retry(run):
+    root = run[0].layout.root
+    found = failed.failures_of(root)
+    config = retrying.configured(found.ledger, found.plan, WIDER)
+    one, more, other = (
+        retrying.draft_plan(retrying.Retry(found, failed.chosen(found, errors), config))
+        for errors in (["context_overflow"], ["passing", "context_overflow"], ["context_overflow", "invalid_json"])
+    )
+    assert (more.run_id, more.identity) == (one.run_id, one.identity)
+    assert one.retry_of["errors"] == ["context_overflow"]
+    assert other.run_id != one.run_id
 
 
 def test_other_kinds_and_other_limits_are_other_retries(run):
@@ -280,13 +303,56 @@ def test_the_command_answers_them_and_keeps_its_exit_code(run):
 
 
 def test_a_run_without_its_routed_rows_is_refused(run, tmp_path):
-    copy = shutil.copytree(run[0].layout.root, tmp_path / "out" / "runs" / run[0].layout.run_id)
-    for path in (copy / "routed").rglob("shard-*.parquet"):
-        path.unlink()
+    copy = copied(run, tmp_path)
+    remove_routed(copy)
     code, _, err = call("retry", str(copy), "--errors", "context_overflow")
     assert code == 2
     assert re.search(rf"^error: {copy}/routed: (\d+) of \1 shards were removed", err, re.MULTILINE)
     assert not list(copy.parent.glob("test-retry-*"))
+
+
+def test_a_finished_retry_is_found_finished_without_the_routed_rows(run, tmp_path):
+    root = copied(run, tmp_path)
+    first, _ = again(str(root), "context_overflow", sets=WIDER)
+    remove_routed(root)
+    before = content(first.layout.root)
+    second, recorder = again(str(root), "context_overflow", sets=WIDER)
+    assert (second.layout, second.already_finished) == (first.layout, True)
+    assert (recorder.seen, content(first.layout.root)) == ([], before)
+    sets = [argument for setting in WIDER for argument in ("--set", setting)]
+    code, _, err = call("retry", str(root), "--errors", "context_overflow", *sets, "--dry-run")
+    assert (code, "is finished already: nothing would be done" in err) == (0, True)
+
+
+def test_an_interrupted_retry_needs_the_routed_rows_of_parts_that_are_missing_alone(run, tmp_path):
+    root = copied(run, tmp_path)
+    # Parts as small as shards, so that there is more than one.
+    sets = (*WIDER, "shards.rows=4")
+    first, _ = again(str(root), "context_overflow", sets=sets)
+    whole = by_id(first.layout.root)
+    retry = Path(first.layout.root)
+    parts = sorted((retry / "scored").iterdir())
+    assert len(parts) > 1
+
+    def interrupted() -> None:
+        for name in ("manifest.json", "results/_SUCCESS"):
+            (retry / name).unlink()
+        for folder in ("results", "receipts", "routed", "dead_letters"):
+            shutil.rmtree(retry / folder, ignore_errors=True)
+
+    interrupted()
+    remove_routed(root)
+    second, _ = again(str(root), "context_overflow", sets=sets)
+    assert (second.layout, second.already_finished) == (first.layout, False)
+    drop = {"latency_seconds": 0}
+    assert {name: row | drop for name, row in by_id(first.layout.root).items()} == {
+        name: row | drop for name, row in whole.items()
+    }
+
+    interrupted()
+    parts[-1].unlink()
+    with pytest.raises(InputError, match=rf"^{root}/routed: (\d+) of \1 shards were removed"):
+        again(str(root), "context_overflow", sets=sets)
 
 
 def test_an_unfinished_run_is_not_retried(document, tmp_path):
