@@ -12,7 +12,7 @@ from tests.chaos.kill_points import Diary, Kill, Plan, figures, play
 @pytest.mark.chaos
 @pytest.mark.spark
 def test_a_run_that_is_killed_at_random_moments_loses_and_doubles_nothing(tmp_path: Path):
-    events = list(play(Plan(shards=200, longest_s=20.0, seed=1), 4, tmp_path))
+    events = list(play(Plan(shards=200, longest_s=10.0, seed=1), 4, tmp_path))
 
     found = figures(Diary(tmp_path))
     assert sum(isinstance(event, Kill) for event in events) == found["kills"] == 4
