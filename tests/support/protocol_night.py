@@ -239,7 +239,7 @@ def routing_of(rows: pa.RecordBatch, histogram: ScoreHistogram, threshold: float
     decision = decide(ThresholdPolicy(threshold), histogram)
     tiers, keys = route.tier_indices(rows, decision.thresholds), route.sort_keys(rows).to_pylist()
     own = {name: [key for key, tier in zip(keys, tiers, strict=True) if tier == n] for n, name in enumerate(TIERS)}
-    ranges = {name: route.plan_ranges(found, len(found), shard_rows) for name, found in own.items()}
+    ranges = {name: route.plan_ranges(found, [1] * len(found), len(found), shard_rows) for name, found in own.items()}
     return Routing(decision, route.ShardRanges(ranges), histogram.coarse())
 
 

@@ -51,20 +51,33 @@ class Objects:
         """The objects after ``step`` was done, None if it changes none.  Raises ``Violation``."""
         if step.kind == "put_if_absent" and step.url in held:
             return None
+        if step.kind == "delete":
+            return self._without(held, step.url)
         if step.kind not in ("put", "put_if_absent"):
             return None
         number = self.number(step.data)
         if (before := held.get(step.url)) == number:
             return None
         name = step.url.removeprefix(LAYOUT.root)
-        if LAYOUT.manifest in held and not (self.night.own_prices and step.url in REPORTS):
+        derived = step.url == LAYOUT.success or (self.night.own_prices and step.url in REPORTS)
+        if LAYOUT.manifest in held and not derived:
             raise Violation(8, f"{name} is written when the run is finished")
         if before is not None and step.url not in REPORTS:
             raise Violation(1, f"{name} is replaced by another content")
         return frozenset({**held, step.url: number}.items())
 
+    def _without(self, held: Held, url: str) -> frozenset[tuple[str, int]] | None:
+        """Only what says that a run is finished, and dead letters of answers that were replaced, may go."""
+        if url not in held:
+            return None
+        if url != LAYOUT.success and not url.startswith(f"{LAYOUT.dead_letters_folder}/"):
+            raise Violation(1, f"{url} is removed")
+        return frozenset((place, number) for place, number in held.items() if place != url)
+
     def is_full(self, held: Held, folder: str) -> bool:
         """True if no further object can come into ``folder``."""
+        if folder == LAYOUT.dead_letters_folder or (folder == LAYOUT.results_folder and LAYOUT.success not in held):
+            return False
         if folder == LAYOUT.scored_folder:
             return all(LAYOUT.scored(part) in held for part in range(self.night.parts))
         routing = self._routing(held)
@@ -172,6 +185,8 @@ class Objects:
             return Receipt.from_dict(json.loads(content))
         if url.endswith(".json"):
             return json.loads(content)
+        if url == LAYOUT.success:
+            return content
         if url.endswith(".html"):
             text = content.decode()
             if not text.rstrip().endswith("</html>"):

@@ -84,6 +84,9 @@ class Steps:
     def put(self, url: str, data: bytes) -> None:
         self._answer("put", url, data)
 
+    def delete(self, url: str) -> None:
+        self._answer("delete", url)
+
     def open_input(self, url: str) -> pa.NativeFile:
         return pa.BufferReader(self._answer("open_input", url))
 

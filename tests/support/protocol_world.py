@@ -100,7 +100,7 @@ class World:
                 yield Move(index)
             if state.faults:
                 yield Move(index, DIES)
-                if step.kind in ("put", "put_if_absent"):
+                if step.kind in ("put", "put_if_absent", "delete"):
                     yield Move(index, LOST)
                 if step.kind == "put_if_absent" and step.url not in state.held:
                     yield Move(index, TWICE)
@@ -127,7 +127,7 @@ class World:
                 return not self._is_waiting(state, index)
             case "pay":
                 return True
-        return step.url in state.held
+        return step.url in state.held and step.url != LAYOUT.success
 
     def apply(self, state: State, move: Move) -> State:
         """The state after ``move``.  Raises ``Violation``."""
@@ -158,7 +158,7 @@ class World:
         """What ``step`` comes back with, and a name for it."""
         if move.how == LOST:
             return lost(step.url), LOST
-        if step.kind in ("put", PAY):
+        if step.kind in ("put", "delete", PAY):
             return None, None
         if step.kind == STAGE:
             failed = self._has_failed(state, move.index)
