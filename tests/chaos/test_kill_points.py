@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.kill_points import Diary, Kill, Plan, figures, play
+from tests.chaos.kill_diary import Diary, Kill, figures
+from tests.chaos.kill_points import Plan, play
 
 
 @pytest.mark.chaos
