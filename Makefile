@@ -18,7 +18,7 @@ SEED  ?= 0
 .PHONY: help setup demo test test-fast check format chaos chaos-kills check-protocol fuzz s3-start s3-stop golden lock clean tools bench-score bench-score-gpu bench-routing bench-plumbing bench-client bench-generate bench-generate-peer bench-shards
 
 help: ## list the commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 tools:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
