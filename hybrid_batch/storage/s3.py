@@ -80,7 +80,7 @@ class S3Store:
         """See Store.put."""
         url, bucket, key = _object(url)
         with _connection(url, "s3:PutObject", "write") as connection:
-            connection.client.put_object(Bucket=bucket, Key=key, Body=data)
+            _put(connection.client, bucket, key, data)
 
     def delete(self, url: str) -> None:
         """See Store.delete."""
@@ -181,19 +181,26 @@ def _create(client: Any, bucket: str, key: str, data: bytes) -> bool:
     botocore repeats a request whose answer was lost.  If the first try had been stored, the second is told
     412 about our own object: False, though we wrote it.  The contract holds: a complete object is there.
     """
+    try:
+        _put(client, bucket, key, data, IfNoneMatch="*")
+    except Exception as error:
+        if error_code(error) in _TAKEN:
+            return False
+        raise
+    return True
+
+
+def _put(client: Any, bucket: str, key: str, data: bytes, **condition: str) -> None:
+    """PutObject.  Where two writers meet and one of them has a condition, S3 asks the loser to try again."""
     attempts = attempts_of(client)
     for attempt in range(1, attempts + 1):
         try:
-            client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
-            return True
+            client.put_object(Bucket=bucket, Key=key, Body=data, **condition)
+            return
         except Exception as error:
-            if error_code(error) in _TAKEN:
-                return False
-            # Two conditional writes at the same moment: S3 asks the loser to try again.
             if error_code(error) not in _RACING or attempt == attempts:
                 raise
             _back_off(attempt)
-    raise AssertionError("the last attempt returns or raises")
 
 
 def _back_off(attempt: int) -> None:
