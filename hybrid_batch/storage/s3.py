@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MISSING = ("404", "NoSuchKey")
+_REFUSED = "403"
 _TAKEN = ("412", "PreconditionFailed")
 _RACING = ("409", "ConditionalRequestConflict", "OperationAborted")
 _EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken")
@@ -45,10 +46,13 @@ class S3Store:
             try:
                 answer = connection.client.head_object(Bucket=bucket, Key=key)
             except Exception as error:
-                if error_code(error) not in _MISSING:
+                refused = error_code(error) == _REFUSED
+                if not refused and error_code(error) not in _MISSING:
                     raise
-                # A HEAD answer has no body that tells a missing key from a missing bucket.
+                # A HEAD answer has no body that tells a missing key from a missing bucket, or why it was refused.
                 connection.client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+                if refused:
+                    raise
                 return None
         return ObjectInfo(url, int(answer["ContentLength"]), _etag(answer))
 

@@ -226,6 +226,11 @@ def test_wrong_keys_are_told_by_every_call(url: str, call: Call) -> None:
         assert any(text in failure(call, url) for text in ("credentials were refused", "the keys are wrong"))
 
 
+def test_why_a_look_up_is_refused_is_told(url: str) -> None:
+    with settings(AWS_ACCESS_KEY_ID="NOBODY"):
+        assert "credentials were refused" in failure(CALLS["stat"], url)
+
+
 def test_a_password_in_the_endpoint_is_refused_and_not_shown(s3_folder: str) -> None:
     with settings(AWS_ENDPOINT_URL="http://user:hunter2@127.0.0.1:9"):
         with pytest.raises(StorageError, match="holds a user name or password") as caught:
