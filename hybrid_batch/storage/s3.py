@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MISSING = ("404", "NoSuchKey")
+_REFUSED = "403"
 _TAKEN = ("412", "PreconditionFailed")
 _RACING = ("409", "ConditionalRequestConflict", "OperationAborted")
 _EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken")
@@ -62,10 +63,13 @@ class S3Store:
             try:
                 answer = connection.client.head_object(Bucket=bucket, Key=key)
             except Exception as error:
-                if error_code(error) not in _MISSING:
+                refused = error_code(error) == _REFUSED
+                if not refused and error_code(error) not in _MISSING:
                     raise
-                # A HEAD answer has no body that tells a missing key from a missing bucket.
+                # A HEAD answer has no body that tells a missing key from a missing bucket, or why it was refused.
                 connection.client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+                if refused:
+                    raise
                 return None
         return ObjectInfo(url, int(answer["ContentLength"]), _etag(answer), _modified_us(answer))
 
@@ -97,7 +101,7 @@ class S3Store:
         """See Store.put."""
         url, bucket, key = _object(url)
         with _connection(url, "s3:PutObject", "write") as connection:
-            connection.client.put_object(Bucket=bucket, Key=key, Body=data)
+            _put(connection.client, bucket, key, data)
 
     def delete(self, url: str) -> None:
         """See Store.delete."""
@@ -213,19 +217,26 @@ def _create(client: Any, bucket: str, key: str, data: bytes) -> bool:
     botocore repeats a request whose answer was lost.  If the first try had been stored, the second is told
     412 about our own object: False, though we wrote it.  The contract holds: a complete object is there.
     """
+    try:
+        _put(client, bucket, key, data, IfNoneMatch="*")
+    except Exception as error:
+        if error_code(error) in _TAKEN:
+            return False
+        raise
+    return True
+
+
+def _put(client: Any, bucket: str, key: str, data: bytes, **condition: str) -> None:
+    """PutObject.  Where two writers meet and one of them has a condition, S3 asks the loser to try again."""
     attempts = attempts_of(client)
     for attempt in range(1, attempts + 1):
         try:
-            client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
-            return True
+            client.put_object(Bucket=bucket, Key=key, Body=data, **condition)
+            return
         except Exception as error:
-            if error_code(error) in _TAKEN:
-                return False
-            # Two conditional writes at the same moment: S3 asks the loser to try again.
             if error_code(error) not in _RACING or attempt == attempts:
                 raise
             _back_off(attempt)
-    raise AssertionError("the last attempt returns or raises")
 
 
 def _back_off(attempt: int) -> None:

@@ -135,11 +135,12 @@ def _wait(most: int, attempts: int, response: Any, caught_exception: Exception |
     Where there is no answer, or a 5xx that is no throttling, botocore waits for 50 ms at first and for a few seconds in
     all: a server that is started again takes longer.  It also gives up after some forty tries of all requests together.
     """
-    from botocore.exceptions import HTTPClientError
+    from botocore import exceptions
 
     status = response[0].status_code if response else 0
-    away = isinstance(caught_exception, HTTPClientError) or (status >= _SERVER_ERROR and status != _NOT_IMPLEMENTED)
-    if not away or attempts >= most:
+    broken = status >= _SERVER_ERROR and status != _NOT_IMPLEMENTED
+    unreached = (exceptions.ConnectionError, exceptions.HTTPClientError)
+    if not (broken or isinstance(caught_exception, unreached)) or attempts >= most:
         return None
     return random.uniform(0.5, 1) * min(2.0 ** (attempts - 1), _LONGEST_WAIT_S)  # noqa: S311 -- jitter, not a secret
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ import pyarrow.compute as pc
 
 from tests.chaos.objects import Objects, results_in, results_table
 from tests.chaos.scene import Scene
+
+_PLACE = re.compile(r"(s3:/|http:/)?(?<![\w<])/[\w.:=/-]*[\w]")
+"""A URL or a path."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,14 @@ def shown(scene: Scene) -> str:
     for driver in scene.drivers:
         lines = driver.output.strip().splitlines()
         if driver.process.returncode != 0:
-            return lines[-1].strip() if lines else "nothing"
+            return shortened(lines[-1].strip()) if lines else "nothing"
     told = [line for driver in scene.drivers for line in driver.output.splitlines() if _is_trouble(line)]
-    return told[-1].strip() if told else "nothing: it went on"
+    return shortened(told[-1].strip()) if told else "nothing: it went on"
+
+
+def shortened(line: str) -> str:
+    """A line without the places of this run."""
+    return _PLACE.sub("...", line)
 
 
 def _is_trouble(line: str) -> bool:

@@ -42,7 +42,7 @@ def row_of(fault: Fault, outcome: Outcome, clean: int) -> list[str]:
         "" if most is None else f"{most / base:.2f}",
         "" if outcome.seconds is None else f"{outcome.seconds:.0f} s",
         " ".join(map(str, outcome.exit_codes)),
-        outcome.shown[:90],
+        outcome.shown[:120],
     ]
 
 

@@ -4,7 +4,9 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
@@ -91,6 +93,15 @@ def test_a_server_that_is_away_for_some_seconds_is_waited_for(front: FlakyFront,
     back.join()
 
 
+def test_a_gateway_that_is_started_again_is_waited_for(gateway: CephGateway, url: str) -> None:
+    gateway.kill_front_end()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(open_store(url).read, url)
+        time.sleep(8.0)
+        gateway.start_front_end()
+        assert reading.result() == b"content"
+
+
 @calls
 def test_trouble_that_stays_becomes_an_error(front: FlakyFront, url: str, call: Call) -> None:
     front.always = "slow_down"
@@ -127,6 +138,9 @@ def test_a_conflict_of_two_writers_is_tried_again(front: FlakyFront, s3_folder: 
     url = join(s3_folder, "raced")
     front.misbehave.extend(["conflict", "conflict"])
     assert open_store(url).put_if_absent(url, b"x")
+    front.misbehave.extend(["conflict", "conflict"])
+    open_store(url).put(url, b"y")
+    assert open_store(url).read(url) == b"y"
 
 
 def test_only_the_needed_ranges_of_a_big_file_travel(front: FlakyFront, s3_folder: str) -> None:
@@ -210,6 +224,11 @@ def test_a_dead_endpoint_is_named_by_every_call(url: str, call: Call) -> None:
 def test_wrong_keys_are_told_by_every_call(url: str, call: Call) -> None:
     with settings(AWS_SECRET_ACCESS_KEY="not-the-secret"):
         assert any(text in failure(call, url) for text in ("credentials were refused", "the keys are wrong"))
+
+
+def test_why_a_look_up_is_refused_is_told(url: str) -> None:
+    with settings(AWS_ACCESS_KEY_ID="NOBODY"):
+        assert "credentials were refused" in failure(CALLS["stat"], url)
 
 
 def test_a_password_in_the_endpoint_is_refused_and_not_shown(s3_folder: str) -> None:
