@@ -163,9 +163,12 @@ def profile(folder: Path, output: Path) -> None:
     histogram = _histogram(list(tasks.CountScoresTask(layout, [0], None)(0)))
     decision = decide(SmallSharePolicy(SMALL_SHARE), histogram)
     keys = pa.Table.from_batches(tasks.SampleKeysTask(layout, [0], decision.thresholds, 1.0)(0)).to_pylist()
-    tier_keys = {tier: [row["key"] for row in keys if row["tier"] == tier] for tier in ("small", "large")}
-    counts = {"small": decision.small, "large": decision.large}
-    ranges = jobs.ShardRanges({tier: jobs.plan_ranges(tier_keys[tier], counts[tier], SHARD_ROWS) for tier in counts})
+    first_keys = {}
+    for tier, count in {"small": decision.small, "large": decision.large}.items():
+        own = [row for row in keys if row["tier"] == tier]
+        columns = ([row[name] for row in own] for name in ("key", "bytes"))
+        first_keys[tier] = jobs.plan_ranges(*columns, count, SHARD_ROWS)
+    ranges = jobs.ShardRanges(first_keys)
     route = tasks.RouteTask(layout, [0], decision.thresholds, ranges, frozenset(range(ranges.total)))
     _profile("route", source.splits[0].rows, lambda: list(route(0)))
 

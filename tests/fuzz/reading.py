@@ -17,6 +17,7 @@ from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.packing import located
 from hybrid_batch.core.routing import Thresholds
 from hybrid_batch.parquet import from_parquet
+from hybrid_batch.spark.listed import Listed
 from hybrid_batch.spark.source import plan_input
 from hybrid_batch.spark.tasks import CountScoresTask, IdsTask, SampleKeysTask, ScoreTask
 from tests.fuzz.cases import Case
@@ -103,9 +104,10 @@ def _spec(case: Case, folder: Path) -> InputSpec:
 def _read(spec: InputSpec, layout: RunLayout, progress: _Progress) -> None:
     plan = plan_input(spec)
     progress.when = "ids"
-    splits = _checked(plan.splits, spec)
+    listed = Listed.of(plan.files, plan.splits)
+    splits = _checked(plan.splits, spec, listed)
     progress.when = "score"
-    task = ScoreTask(layout, splits, spec, plan.kept, _Constant)
+    task = ScoreTask(layout, splits, spec, plan.kept, _Constant, listed)
     for number in range(len(splits)):
         (told,) = task(number)
         progress.rows += told["rows"][0].as_py()
@@ -122,13 +124,13 @@ def _read(spec: InputSpec, layout: RunLayout, progress: _Progress) -> None:
         raise AssertionError(f"{progress.rows} rows were read, {plan.rows} were listed")
 
 
-def _checked(splits: tuple[Split, ...], spec: InputSpec) -> tuple[Split, ...]:
+def _checked(splits: tuple[Split, ...], spec: InputSpec, listed: Listed) -> tuple[Split, ...]:
     """What ``jobs.check_ids`` does, but for the search for doubles."""
     if spec.id_column is None and spec.format == "parquet":
         return splits
     counts: dict[int, int] = {}
     for number in range(len(splits)):
-        for batch in IdsTask(splits, spec)(number):
+        for batch in IdsTask(splits, spec, listed)(number):
             counts |= {row["piece"]: row["row"] for row in batch.to_pylist() if row["id_hash"] is None}
     return located(splits, [counts[number] for number in range(sum(len(split.pieces) for split in splits))])
 
