@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,16 @@ class Watch:
         self.files: dict[str, bytes] = {}
         self.keys: set[str] = set()
         self._folder, self._seen, self._end = folder, {}, threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        self._pool = ThreadPoolExecutor(1)
 
     def __enter__(self) -> Watch:
-        self._thread.start()
+        self._watching = self._pool.submit(self._watch)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
-        self._thread.join()
+        self._pool.shutdown()
+        self._watching.result()  # raises what ended the watch before its time
         self._look()
 
     def _watch(self) -> None:
@@ -58,10 +60,10 @@ class Watch:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 self.commands.add(" ".join(process.cmdline()))
-        for path in self._folder.rglob("*"):
-            with contextlib.suppress(FileNotFoundError):
-                if path.is_file():
-                    self._read(path)
+        for folder, _, names in os.walk(self._folder):  # passes over folders that Spark removes meanwhile
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    self._read(Path(folder, name))
 
     def _read(self, path: Path) -> None:
         status = path.stat()
