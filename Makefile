@@ -68,7 +68,7 @@ format: setup ## put the code into its canonical form
 golden: setup ## write the resolved form of every file in conf/ anew
 	@$(BIN)/python -m tests.golden.update
 
-chaos: setup ## break real runs in all ways that we know, and count rows and tokens (about 25 minutes; FAULTS="NAME NAME")
+chaos: setup ## break real runs in all ways that we know, and count rows and tokens (43 minutes on a busy machine; FAULTS="NAME NAME")
 	@$(BIN)/python -m tests.chaos $(FAULTS)
 
 chaos-kills: setup ## kill -9 the driver at KILLS=200 random moments of a run of 2,000 shards (hours); goes on where it stopped
@@ -77,7 +77,7 @@ chaos-kills: setup ## kill -9 the driver at KILLS=200 random moments of a run of
 check-protocol: setup ## every order of events of tiny nights, against the invariants of the commit protocol (about 10 minutes)
 	@$(BIN)/python -m tests.support.protocol_search
 
-fuzz: setup ## read CASES=10000 damaged query files: rows, or an error that names the file (about 10 minutes)
+fuzz: setup ## read CASES=10000 damaged query files: rows, or an error that names the file (16 minutes on a busy machine)
 	@$(BIN)/python -m tests.fuzz.run --cases $(CASES) --seed $(SEED)
 
 s3-start: setup ## start a Ceph S3 gateway on loopback; prints the settings to export

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hybrid_batch import accounting, watch
+from hybrid_batch import accounting, preflight, watch
 from hybrid_batch.config import AnswerConfig
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.plan import Plan
@@ -19,7 +19,7 @@ from hybrid_batch.engines.base import EndpointRecipe, Sampling
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.reports import words
 from hybrid_batch.spark import jobs, tasks
-from hybrid_batch.spark.session import local_slots, spark_session
+from hybrid_batch.spark.session import local_slots, spark_session, submitted
 from hybrid_batch.spark.source import InputPlan
 from hybrid_batch.storage import is_remote, join, normalise
 
@@ -47,6 +47,19 @@ class Job(Generic[Config]):
     @property
     def log_folder(self) -> Path:
         return log_folder(self.config, self.layout)
+
+
+def require_ready(config: AnswerConfig, source: InputPlan, observer: Observer) -> None:
+    """Look at everything that can fail before a model is loaded, and say what is only odd.  Raises as
+    :func:`hybrid_batch.preflight.require_ready`."""
+    for finding in preflight.require_ready(config, source):
+        observer.note(f"note: {finding.field}: {finding.message}")
+
+
+def tell_logs(job: Job[Any]) -> None:
+    """Say where logs are, unless spark-submit has them elsewhere."""
+    if not submitted():
+        job.observer.note(f"logs of Spark and the engines: {job.log_folder}")
 
 
 def session(job: Job[Any]) -> AbstractContextManager[SparkSession]:

@@ -121,7 +121,7 @@ def _of_run(layout: RunLayout, objects: list[ObjectInfo], retry: str | None) -> 
     try:
         finished = ledger.manifest()
         shards = None if finished is None else [ShardId(tier, number) for tier, number, _ in finished["shards"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (RunConflictError, ValueError, KeyError, TypeError) as error:
         return f"its manifest.json cannot be read: {error!r}", []
     if plan is None or shards is None:
         return "it is unfinished", []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from hybrid_batch.answering import Job, answer, models, prices, session
+from hybrid_batch.answering import Job, answer, models, prices, require_ready, session, tell_logs
 from hybrid_batch.config.labelling import LabelConfig
 from hybrid_batch.core.cost import TierCost, tier_costs
 from hybrid_batch.core.errors import ConfigError, InputError, RowErrorRateError, StorageError
@@ -28,12 +28,10 @@ from hybrid_batch.identity import answers_identity, plan_of
 from hybrid_batch.labelset import LabelSet, read_labels
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.parquet import from_parquet, to_parquet
-from hybrid_batch.preflight import require_ready
 from hybrid_batch.quality import check_recipe, needs_reference
 from hybrid_batch.spark import label_jobs
 from hybrid_batch.spark.label_tasks import JudgeTask, SampleTask, judged_part
 from hybrid_batch.spark.listed import Listed
-from hybrid_batch.spark.session import submitted
 from hybrid_batch.spark.source import InputPlan, plan_input
 from hybrid_batch.stages import sample
 from hybrid_batch.stages.label import with_both_judged
@@ -79,8 +77,7 @@ def label(config: LabelConfig, observer: Observer) -> Labelled:
     _require_ready(config, source, observer)
     job = Job(config, source, ledger.commit_plan(plan), ledger, observer)
     observer.note(f"labelling {plan.run_id}: {len(source.files):,} input files, {source.bytes / 1e6:,.1f} MB")
-    if not submitted():
-        observer.note(f"logs of Spark and the engines: {job.log_folder}")
+    tell_logs(job)
     with session(job) as spark:
         routing = _route(job, _sample(spark, job))
         for tier in (SMALL, LARGE):
@@ -127,8 +124,7 @@ def _require_ready(config: LabelConfig, source: InputPlan, observer: Observer) -
         raise ConfigError(
             f"labels.reference: the scorer {recipe.kind} compares with reference answers; name the column of them"
         )
-    for finding in require_ready(config, source):
-        observer.note(f"note: {finding.field}: {finding.message}")
+    require_ready(config, source, observer)
 
 
 def _spec(config: LabelConfig) -> InputSpec:

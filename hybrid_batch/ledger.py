@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,8 @@ from hybrid_batch.tables import ROUTING, SCORED_BY
 RECEIPT_KEY = "hybrid_batch.receipt"
 ROUTING_KEY = "hybrid_batch.routing"
 _READERS = 16
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,7 @@ class Ledger:
 
     def plan(self) -> Plan | None:
         """The committed plan.  Raises ``RunConflictError`` if the object there is no plan of this version."""
-        data = self._store.read_if_present(self.layout.plan)
-        if data is None:
-            return None
-        try:
-            return Plan.from_dict(json.loads(data))
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunConflictError(f"{self.layout.plan} is not a plan that this version can read: {error}") from error
+        return self._record(self.layout.plan, "plan", lambda data: Plan.from_dict(json.loads(data)))
 
     def commit_plan(self, plan: Plan) -> Plan:
         """Commit ``plan`` unless there is one -> the plan that holds.  A ``_SUCCESS`` of an unfinished run goes.
@@ -103,9 +99,8 @@ class Ledger:
             return metadata_value(file, SCORED_BY) or "not known"
 
     def routing(self) -> Routing | None:
-        """The committed routing, None before.  Raises whatever its content leads to if that is damaged."""
-        data = self._store.read_if_present(self.layout.routing)
-        return None if data is None else _routing_from_parquet(data)
+        """The committed routing, None before.  Raises ``RunConflictError`` if it is damaged."""
+        return self._record(self.layout.routing, "routing", _routing_from_parquet)
 
     def commit_routing(self, routing: Routing) -> Routing:
         """Commit ``routing`` unless there is one -> the routing that holds."""
@@ -163,14 +158,8 @@ class Ledger:
         return self._store.stat(self.layout.manifest) is not None
 
     def manifest(self) -> dict[str, Any] | None:
-        """The manifest of a finished run, None before.  Raises ``ValueError`` if it is no JSON object."""
-        data = self._store.read_if_present(self.layout.manifest)
-        if data is None:
-            return None
-        manifest = json.loads(data)
-        if not isinstance(manifest, dict):
-            raise ValueError("it is no JSON object")
-        return manifest
+        """The manifest of a finished run, None before.  Raises ``RunConflictError`` if it is damaged."""
+        return self._record(self.layout.manifest, "manifest", _manifest_from_json)
 
     def commit_manifest(self, manifest: Mapping[str, Any], *, marks: bool = True) -> dict[str, Any]:
         """Commit the manifest unless there is one -> the manifest that holds.
@@ -200,6 +189,15 @@ class Ledger:
         """Write or replace a report: derived from committed objects, so the last writer may win."""
         self._store.put(url, data)
 
+    def _record(self, url: str, kind: str, parse: Callable[[bytes], Record]) -> Record | None:
+        data = self._store.read_if_present(url)
+        if data is None:
+            return None
+        try:
+            return parse(data)
+        except (ValueError, KeyError, TypeError, pa.ArrowException, InputError) as error:
+            raise RunConflictError(f"{url} is not a {kind} that this version can read: {error}") from error
+
     def _receipt(self, shard: ShardId) -> Receipt:
         data = self._store.read_if_present(self.layout.receipt(shard))
         if data is not None:
@@ -223,6 +221,13 @@ class Ledger:
         if text is None:
             raise StorageError(f"{url} carries no receipt: it was not written by this program")
         return Receipt.from_dict(json.loads(text))
+
+
+def _manifest_from_json(data: bytes) -> dict[str, Any]:
+    manifest = json.loads(data)
+    if not isinstance(manifest, dict):
+        raise ValueError("it is no JSON object")
+    return manifest
 
 
 def _routing_to_parquet(routing: Routing) -> bytes:

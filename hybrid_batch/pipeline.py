@@ -11,7 +11,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hybrid_batch import accounting, watch
-from hybrid_batch.answering import Job, answer, drafted_routing, models, prices, session, write_routed
+from hybrid_batch.answering import (
+    Job,
+    answer,
+    drafted_routing,
+    models,
+    prices,
+    require_ready,
+    session,
+    tell_logs,
+    write_routed,
+)
 from hybrid_batch.config import JobConfig
 from hybrid_batch.conflicts import require_same_input
 from hybrid_batch.core.errors import RowErrorRateError
@@ -22,12 +32,10 @@ from hybrid_batch.core.routing import REJECTED
 from hybrid_batch.identity import identity_of, plan_of
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import RunOutcome, RunStatus
-from hybrid_batch.preflight import require_ready
 from hybrid_batch.promise import policy_of
 from hybrid_batch.routers import planned_recipe, router_recipe, scorer_entry
 from hybrid_batch.spark import executor, jobs, tasks
 from hybrid_batch.spark.listed import Listed
-from hybrid_batch.spark.session import submitted
 from hybrid_batch.spark.source import InputPlan, plan_input
 from hybrid_batch.status import status
 from hybrid_batch.storage import normalise
@@ -78,23 +86,17 @@ def _begin(
     """Look at everything that can fail before a model is loaded, then commit the plan."""
     if not new_run and ledger.plan() is None:
         require_same_input(config.run.output, plan)
-    _require_ready(config, source, observer)
+    require_ready(config, source, observer)
     job = Job(config, source, ledger.commit_plan(plan), ledger, observer)
     observer.note(f"run {plan.run_id}: {len(source.files):,} input files, {source.bytes / 1e6:,.1f} MB")
-    if not submitted():
-        observer.note(f"logs of Spark and the engines: {job.log_folder}")
+    tell_logs(job)
     return job
-
-
-def _require_ready(config: JobConfig, source: InputPlan, observer: Observer) -> None:
-    for finding in require_ready(config, source):
-        observer.note(f"note: {finding.field}: {finding.message}")
 
 
 def dry_run(config: JobConfig, observer: Observer, *, new_run: bool = False) -> None:
     """Say what :func:`run` would do; no result is written, no model and no Spark is started."""
     source = plan_input(config.input.to_spec())
-    _require_ready(config, source, observer)
+    require_ready(config, source, observer)
     drafted = draft_plan(config, source)
     ledger = Ledger(RunLayout.of(normalise(config.run.output), drafted.run_id))
     rows = "an unknown number of" if source.rows is None else f"{source.rows:,}"

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 
 from hybrid_batch import accounting
-from hybrid_batch.answering import Job, answer, drafted_routing, models, prices, session, write_routed
+from hybrid_batch.answering import (
+    Job,
+    answer,
+    drafted_routing,
+    models,
+    prices,
+    require_ready,
+    session,
+    tell_logs,
+    write_routed,
+)
 from hybrid_batch.config import AnswerConfig, load_config
 from hybrid_batch.config.recorded import recorded_config
 from hybrid_batch.core.errors import InputError, RunConflictError, StorageError
@@ -31,9 +41,7 @@ from hybrid_batch.identity import answers_identity, plan_of
 from hybrid_batch.ledger import Ledger, Routing
 from hybrid_batch.outcome import RunOutcome
 from hybrid_batch.parquet import schema_of
-from hybrid_batch.preflight import require_ready
 from hybrid_batch.spark.retry_jobs import FailedRowsTask, collect_failed
-from hybrid_batch.spark.session import submitted
 from hybrid_batch.spark.source import InputPlan
 from hybrid_batch.storage import open_store, reading
 from hybrid_batch.tables import SCORED, SCORED_BY, with_kept
@@ -93,11 +101,10 @@ def retry(asked: Retry, observer: Observer) -> RunOutcome:
         ledger.mark_success()
         return accounting.finished_outcome(ledger, manifest)
     source = _source(asked, ledger.plan() or plan, ledger)
-    _require_ready(asked, source, observer)
+    require_ready(asked.config, source, observer)
     job = Job(asked.config, source, ledger.commit_plan(plan), ledger, observer)
     observer.note(f"retry {plan.run_id} of run {asked.of.plan.run_id}: {counted(asked.rows)}")
-    if not submitted():
-        observer.note(f"logs of Spark and the engines: {job.log_folder}")
+    tell_logs(job)
     with session(job) as spark:
         routing = _route(spark, job, asked, _collect(spark, job, asked))
         for tier in (SMALL, LARGE):
@@ -113,7 +120,7 @@ def dry_run(asked: Retry, observer: Observer) -> None:
         observer.note(f"retry {ledger.layout.run_id} is finished already: nothing would be done")
         return
     held = ledger.plan()
-    _require_ready(asked, _source(asked, held or drafted, ledger), observer)
+    require_ready(asked.config, _source(asked, held or drafted, ledger), observer)
     observer.note(f"would ask again for {counted(asked.rows)} of run {asked.of.plan.run_id}")
     if held is not None:
         observer.note(f"would resume {ledger.layout.run_id}: {len(ledger.committed()):,} shards are committed")
@@ -143,11 +150,6 @@ def draft_plan(asked: Retry) -> Plan:
 
 def _ledger(asked: Retry, plan: Plan) -> Ledger:
     return Ledger(RunLayout.of(asked.config.run.output, plan.run_id))
-
-
-def _require_ready(asked: Retry, source: InputPlan, observer: Observer) -> None:
-    for finding in require_ready(asked.config, source):
-        observer.note(f"note: {finding.field}: {finding.message}")
 
 
 def _splits(asked: Retry) -> tuple[Split, ...]:

@@ -144,10 +144,12 @@ def require_some_answered(
         (answer, plain) for answer, plain in zip(answers, _plain(shard), strict=True) if answer.answered_by is None
     ]
     every, plain = [answer for answer, _ in asked], [answer for answer, is_plain in asked if is_plain]
-    for some in (plain, every):
-        if _all_refused(some) and (some is plain or _way_out(_first_error(some), recipe)):
-            told = _first_error(some)
-            raise EndpointError(f"tier {tier}: every request of a shard was refused{_way_out(told, recipe)}: {told}")
+    refused = plain if _all_refused(plain) else every
+    if _all_refused(refused):
+        told = _first_error(refused)
+        way_out = _way_out(told, recipe)
+        if refused is plain or way_out:
+            raise EndpointError(f"tier {tier}: every request of a shard was refused{way_out}: {told}")
     if len(every) >= SYSTEMATIC_ROWS and {answer.error_kind for answer in every} <= PASSING:
         raise EndpointError(f"tier {tier}: every request of a shard failed: {_first_error(answers)}")
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from hybrid_batch.core.errors import InputError
+from hybrid_batch.core.errors import InputError, RunConflictError
 from hybrid_batch.core.layout import RunLayout
 from hybrid_batch.core.plan import Plan
 from hybrid_batch.core.records import ShardId
@@ -110,10 +110,9 @@ class Evidence:
 
 def _unless_damaged(url: str, read: Callable[[], Found | None], damaged: dict[str, str]) -> Found | None:
     try:
-        with reading(url):
-            return read()
-    except DAMAGE as error:
-        damaged[url] = told(error)
+        return read()
+    except RunConflictError as error:
+        damaged[url] = told(error.__cause__ or error)
         return None
 
 

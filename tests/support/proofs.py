@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,14 @@ from hybrid_batch.core.proof import ERROR, Proof
 from hybrid_batch.parquet import from_parquet, to_parquet
 from hybrid_batch.verification import verify
 from tests.support.jobs import Recorder
+from tests.support.local_runs import LocalRun
+
+
+def copy_of(run: LocalRun, folder: Path) -> RunLayout:
+    """A copy of a run below ``folder``, to be broken."""
+    root = folder / "runs" / run.layout.run_id
+    shutil.copytree(run.layout.root, root)
+    return RunLayout(str(root))
 
 
 def prove(layout: RunLayout) -> Proof:

@@ -23,6 +23,7 @@ from hybrid_batch.ledger import RECEIPT_KEY, Ledger, Routing
 from hybrid_batch.parquet import from_parquet, metadata_value, to_parquet
 from hybrid_batch.stages.generate import results_table
 from hybrid_batch.stages.route import ShardRanges
+from hybrid_batch.storage import open_store
 from hybrid_batch.tables import SCORED
 
 SMALL_0 = ShardId("small", 0)
@@ -269,3 +270,13 @@ def test_parquet_carries_its_metadata_in_the_footer():
     assert from_parquet(data).equals(table)
     with pytest.raises(pa.ArrowInvalid):
         from_parquet(b"no parquet")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 1, "sha', b"[]", b"null", b"PAR1"])
+@pytest.mark.parametrize("kind", ["plan", "routing", "manifest"])
+def test_a_damaged_record_is_a_conflict_that_names_it(ledger, kind, content):
+    url = getattr(ledger.layout, kind)
+    open_store(url).put(url, content)
+    with pytest.raises(RunConflictError) as raised:
+        getattr(ledger, kind)()
+    assert str(raised.value).startswith(f"{url} is not a {kind} that this version can read: ")

@@ -18,7 +18,7 @@ from hybrid_batch.parquet import from_parquet
 from hybrid_batch.verification import verify
 from tests.support.jobs import Recorder
 from tests.support.local_runs import LocalRun, a_finished_run, flipped, manifest_of
-from tests.support.proofs import edit_json, edit_parquet, levels, prove, set_column, wrong
+from tests.support.proofs import copy_of, edit_json, edit_parquet, levels, prove, set_column, wrong
 
 ROWS = 60
 SMALL_0 = ShardId("small", 0)
@@ -33,9 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> LocalRun:
 @pytest.fixture
 def layout(whole: LocalRun, tmp_path: Path) -> RunLayout:
     """A copy of the finished run."""
-    root = tmp_path / "runs" / whole.layout.run_id
-    shutil.copytree(whole.layout.root, root)
-    return RunLayout(str(root))
+    return copy_of(whole, tmp_path)
 
 
 def test_a_whole_run_is_proved_with_its_figures(whole):

@@ -16,7 +16,7 @@ from hybrid_batch.parquet import from_parquet
 from hybrid_batch.spark.tasks import DeadLettersTask
 from hybrid_batch.stages.generate import make_receipt, results_table
 from tests.support.local_runs import BEGAN_US, LocalRun, a_finished_run
-from tests.support.proofs import edit_parquet, levels, prove, set_column, wrong
+from tests.support.proofs import copy_of, edit_parquet, levels, prove, set_column, wrong
 
 ROWS = 24
 SMALL_0 = ShardId("small", 0)
@@ -31,9 +31,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> LocalRun:
 @pytest.fixture
 def layout(whole: LocalRun, tmp_path: Path) -> RunLayout:
     """A copy of the finished run."""
-    root = tmp_path / "runs" / whole.layout.run_id
-    shutil.copytree(whole.layout.root, root)
-    return RunLayout(str(root))
+    return copy_of(whole, tmp_path)
 
 
 def test_a_finished_run_without_its_routing_is_not_proved(layout):
